@@ -1,0 +1,1 @@
+"""What the system knows and does: rules (pure), adapters (one SDK per file), core, services."""

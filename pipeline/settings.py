@@ -1,0 +1,89 @@
+"""Every setting, read once from `MODELYARD_*` and passed down from there."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Names are the environment variables without `MODELYARD_`. Durations end in `_s`."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELYARD_", extra="ignore")
+
+    # where things are
+    state: Path = Path(".modelyard")
+    nats_url: str = "nats://127.0.0.1:4222"
+    mongo_url: str = "mongodb://127.0.0.1:27017"
+    mongo_database: str = "modelyard"
+    registry: str = "127.0.0.1:5000"
+    """The platform's own OCI registry, `host:port`."""
+    docker_host: str = ""
+    """Empty: the environment's DOCKER_HOST, then the default socket."""
+    url: str = "http://127.0.0.1:8000"
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+
+    # keys
+    signing_key: SecretStr = SecretStr("")
+    """Signs tokens (HS256); at least 32 bytes."""
+    encryption_keys: SecretStr = SecretStr("")
+    """Comma-separated `id:base64(32 bytes)`; the first encrypts, all decrypt."""
+    admin_user: str = "admin"
+    admin_password: SecretStr = SecretStr("")
+    org_id: str = "default"
+    token: SecretStr = SecretStr("")
+    """Used by the command line."""
+    access_token_s: int = 300
+    refresh_token_s: int = 8 * 3600
+
+    # the network guard
+    allow_private_addresses: bool = False
+    """On in the local stack: private and loopback addresses may be contacted for users."""
+    insecure_registries: str = ""
+    """Comma-separated hosts that may be spoken to over plain HTTP besides loopback."""
+
+    # workers
+    installation: str = "modelyard"
+    """Label that marks our containers on an engine; one value per installation."""
+    sweep_interval_s: float = 5
+    sweep_age_s: float = 5
+    """How old an unsent message must be before the sweep sends it."""
+    stuck_after_s: float = 60
+    """A record that waits for a command this long gets the command again."""
+    validation_timeout_s: float = 60
+    wait_max_s: float = 300
+
+    # nodes
+    node_name: str = ""
+    """Empty: the host name."""
+    node_address: str = "127.0.0.1"
+    node_labels: str = ""
+    """Comma-separated `key=value`."""
+    container_bind: str = "127.0.0.1"
+    heartbeat_interval_s: float = 5
+    node_grace_s: float = 20
+    """Without a heartbeat for this long a node is lost."""
+    reconcile_interval_s: float = 30
+    simulated_gpus: str = ""
+    """For instance `8xH100-80GB`."""
+    pull_stall_s: float = 60
+    """A pull that receives nothing for this long fails with `pull_failed`."""
+    stop_grace_s: int = 10
+    restart_backoff_s: float = 10
+    restart_backoff_max_s: float = 300
+    restart_reset_s: float = 600
+
+    # limits
+    body_max_bytes: int = 1024 * 1024
+    manifest_max_bytes: int = 4 * 1024 * 1024
+    event_buffer_frames: int = Field(default=1024, ge=16)
+    """Frames that one slow reader may fall behind before it is cut off."""
+    log_level: str = "INFO"
+
+    @cached_property
+    def insecure_hosts(self) -> frozenset[str]:
+        return frozenset(h.strip() for h in self.insecure_registries.split(",") if h.strip())

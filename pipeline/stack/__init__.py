@@ -1,0 +1,1 @@
+"""The embedded stack: NATS, MongoDB, registry and engine as child processes of one command."""

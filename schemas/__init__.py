@@ -1,0 +1,1 @@
+"""What crosses the wire: pydantic models, states and their transition tables. No I/O."""
