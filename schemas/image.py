@@ -96,6 +96,9 @@ class Image(StatefulRecord):
 
     status: ImageStatus = ImageStatus.PENDING
     name: str
+    """As given by the caller, else the reference."""
+    named: bool = False
+    """True when the caller chose the name: then it is unique in the organisation."""
     reference: str
     """As given by the caller."""
     parts: ReferenceParts

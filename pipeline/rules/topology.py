@@ -70,6 +70,7 @@ IMAGE_CREATE = _commands("image", "create")
 IMAGE_VALIDATE = _commands("image", "validate", workers=32)
 IMAGE_DELETE = _commands("image", "delete")
 CONTAINER_CREATE = _commands("container", "create", workers=16)
+CONTAINER_PLACE = _commands("container", "place", workers=16)
 CONTAINER_STOP = _commands("container", "stop")
 CONTAINER_DELETE = _commands("container", "delete")
 STAGES = (
@@ -77,6 +78,7 @@ STAGES = (
     IMAGE_VALIDATE,
     IMAGE_DELETE,
     CONTAINER_CREATE,
+    CONTAINER_PLACE,
     CONTAINER_STOP,
     CONTAINER_DELETE,
 )
@@ -107,6 +109,11 @@ def event(org: str, resource: str, id: str, kind: str) -> str:
     return f"yard.evt.{token(org)}.{token(resource)}.{token(id)}." + ".".join(
         token(part) for part in kind.split(".")
     )
+
+
+def agent_service(node: str, service: str) -> str:
+    """Request and reply with one agent, outside the streams."""
+    return f"yard.agent.{token(node)}.{token(service)}"
 
 
 def dead(subject: str) -> str:

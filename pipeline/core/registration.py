@@ -1,0 +1,189 @@
+"""An agent's node record: who it is, what it has, that it is alive."""
+
+from __future__ import annotations
+
+import logging
+import uuid as uuids
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.adapters.store import EVERY_ORG
+from pipeline.core import records
+from pipeline.errors import AlreadyExists, EngineUnavailable, LostRace, NotFound
+from pipeline.ports import Engine, EngineInfo, GpuInventory, GpuReading
+from schemas.image import Platform
+from schemas.node import Inventory, Node
+from schemas.states import NodeStatus
+
+if TYPE_CHECKING:
+    from pipeline.adapters.store import Store
+    from pipeline.core.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+_NODES = uuids.UUID("0c1a2f6e-0f0a-4d43-93a4-0f2b8f1f5a77")
+
+
+def node_id(installation: str, name: str) -> str:
+    """The same machine keeps its identity over restarts and reinstallations."""
+    return str(uuids.uuid5(_NODES, f"{installation}\n{name}"))
+
+
+class Registration:
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        engine: Engine,
+        gpus: GpuInventory,
+        *,
+        org: str,
+        uuid: str,
+        name: str,
+        address: str,
+        labels: dict[str, str],
+        clock: records.Clock,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._engine = engine
+        self._gpus = gpus
+        self._org = org
+        self._uuid = uuid
+        self._name = name
+        self._address = address
+        self._labels = labels
+        self._clock = clock
+        self._started_at = clock()
+
+    async def beat(self, *, reconciled: bool) -> Node:
+        """Write a heartbeat with the inventory as it is now. Idempotent.
+
+        Until `reconciled` the node does not become READY, so that nothing is placed on a machine
+        whose containers are not understood yet.
+        """
+        status, reason, inventory = await self._look()
+        if status is NodeStatus.READY and not reconciled:
+            status, reason = NodeStatus.NOT_READY, "the agent is comparing its containers"
+        try:
+            node = await self._store.get(Node, self._uuid, org=EVERY_ORG)
+        except NotFound:
+            node = await self._register(status, reason, inventory)
+        return await self._write(node, status, reason, inventory)
+
+    async def _look(self) -> tuple[NodeStatus, str | None, Inventory | None]:
+        try:
+            info = await self._engine.info()
+        except EngineUnavailable as error:
+            return NodeStatus.NOT_READY, error.message, None
+        return NodeStatus.READY, None, _inventory(info, self._gpus.read())
+
+    async def _register(
+        self, status: NodeStatus, reason: str | None, inventory: Inventory | None
+    ) -> Node:
+        at = self._clock()
+        node = Node(
+            uuid=self._uuid,
+            org=self._org,
+            created_at=at,
+            updated_at=at,
+            status_since=at,
+            status=status,
+            reason=reason,
+            name=self._name,
+            address=self._address,
+            labels=self._labels,
+            inventory=inventory or _unknown(),
+            last_heartbeat=at,
+            agent_started_at=self._started_at,
+        )
+        node.outbox = [self._announce(node, "registered", at, 1, status, reason)]
+        try:
+            node = await self._store.insert(node)
+        except AlreadyExists:
+            return await self._store.get(Node, self._uuid, org=EVERY_ORG)
+        await self._outbox.send(node)
+        return node
+
+    async def _write(
+        self, node: Node, status: NodeStatus, reason: str | None, inventory: Inventory | None
+    ) -> Node:
+        at = self._clock()
+        values: dict[str, Any] = {
+            "last_heartbeat": at,
+            "agent_started_at": self._started_at,
+            "address": self._address,
+            "labels": self._labels,
+        }
+        if inventory is not None:
+            values["inventory"] = inventory.model_dump()
+            values["images"] = sorted(await self._engine.image_digests())
+        if node.status is status:
+            beaten = await self._store.update(
+                Node,
+                node.uuid,
+                org=EVERY_ORG,
+                guard={"status": status.value},
+                update={"$set": values},
+            )
+            return beaten or await self.beat(reconciled=status is NodeStatus.READY)
+        return await self._move(node, status, reason, values, at)
+
+    async def _move(
+        self,
+        node: Node,
+        status: NodeStatus,
+        reason: str | None,
+        values: dict[str, Any],
+        at: datetime,
+    ) -> Node:
+        kind = status.lower().replace("_", "-")
+        message = self._announce(node, kind, at, node.revision + 1, status, reason)
+        try:
+            node = await self._store.change(
+                node, values, at=at, status=status, reason=reason, messages=[message]
+            )
+        except LostRace:
+            log.info("the node record changed during the heartbeat; the next one repeats it")
+            return node
+        await self._outbox.send(node)
+        return node
+
+    def _announce(
+        self,
+        node: Node,
+        kind: str,
+        at: datetime,
+        revision: int,
+        status: NodeStatus,
+        reason: str | None,
+    ) -> Any:
+        return records.event(
+            node,
+            kind,
+            at=at,
+            actor=f"node:{node.uuid}",
+            revision=revision,
+            name=node.name,
+            status=status,
+            reason=reason,
+        )
+
+
+def _inventory(info: EngineInfo, gpus: GpuReading) -> Inventory:
+    return Inventory(
+        engine_version=info.version,
+        api_version=info.api_version,
+        platform=info.platform,
+        cpus=info.cpus,
+        memory_bytes=info.memory_bytes,
+        gpus=list(gpus.gpus),
+        driver=gpus.driver,
+        cuda=gpus.cuda,
+        simulated=gpus.simulated,
+    )
+
+
+def _unknown() -> Inventory:
+    """Of a machine whose engine has never answered: nothing can be placed there."""
+    return Inventory(platform=Platform(architecture="unknown"), cpus=0, memory_bytes=0)

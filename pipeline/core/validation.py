@@ -1,0 +1,141 @@
+"""The stage that proves an image: it is there, complete and runnable, and which one it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core import records
+from pipeline.core.images import announce
+from pipeline.errors import AddressRefused, ImageRejected, RegistryError, YardError
+from pipeline.ports import ResolvedImage
+from pipeline.rules import findings, references
+from schemas.image import Finding, Image, Progress, Severity
+from schemas.states import ImageStatus
+
+if TYPE_CHECKING:
+    from pipeline.adapters.registry import RegistryClient
+    from pipeline.adapters.store import Store
+    from pipeline.core.outbox import Outbox
+    from pipeline.core.secrets import Secrets
+
+log = logging.getLogger(__name__)
+
+WAITING = (ImageStatus.PENDING, ImageStatus.VALIDATING)
+
+
+class Validation:
+    """load → slow work holding nothing → guarded write → next message."""
+
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        registry: RegistryClient,
+        secrets: Secrets,
+        *,
+        timeout_s: float,
+        clock: records.Clock,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._registry = registry
+        self._secrets = secrets
+        self._timeout_s = timeout_s
+        self._clock = clock
+
+    async def validate(self, org: str, uuid: str, *, last_try: bool) -> None:
+        """Settle a PENDING image as READY or FAILED. Idempotent: anything else is left alone.
+
+        Raises RegistryUnavailable while another try may help; on the last one, or once the time
+        is over, the image becomes FAILED with that reason instead of waiting for ever.
+        """
+        image = await self._store.get(Image, uuid, org=org)
+        if image.status not in WAITING:
+            return
+        if image.status is ImageStatus.PENDING:
+            image = await self._move(image, ImageStatus.VALIDATING, "validating", {})
+        try:
+            resolved = await self._resolve(image)
+        except (RegistryError, ImageRejected, AddressRefused, TimeoutError) as error:
+            await self._settle_failure(image, error, last_try)
+        else:
+            await self._settle(image, resolved)
+
+    async def _resolve(self, image: Image) -> ResolvedImage:
+        parts = references.parse(image.reference)
+        credentials = image.secret and await self._secrets.credentials_for(
+            image.org, image.secret, parts.registry
+        )
+        async with asyncio.timeout(self._timeout_s):
+            return await self._registry.resolve(
+                parts, platform=image.requested_platform, credentials=credentials or None
+            )
+
+    async def _settle(self, image: Image, resolved: ResolvedImage) -> None:
+        found = findings.examine(resolved)
+        wrong = [finding for finding in found if finding.severity is Severity.ERROR]
+        values: dict[str, Any] = {
+            "pinned": f"{resolved.parts.registry}/{resolved.parts.repository}@{resolved.digest}",
+            "digest": resolved.digest,
+            "platform": resolved.platform.model_dump(),
+            "size_bytes": resolved.size_bytes,
+            "needs": (image.requested_needs or resolved.needs).model_dump(),
+            "image_labels": dict(resolved.labels),
+            "has_healthcheck": resolved.has_healthcheck,
+            "findings": [finding.model_dump() for finding in found],
+            "upload": Progress(
+                done_bytes=resolved.size_bytes, total_bytes=resolved.size_bytes, percentage=100
+            ).model_dump(),
+        }
+        if wrong:
+            reason = " ".join(finding.message for finding in wrong)
+            await self._move(image, ImageStatus.FAILED, "failed", values, reason)
+        else:
+            await self._move(image, ImageStatus.READY, "ready", values)
+
+    async def _settle_failure(self, image: Image, error: Exception, last_try: bool) -> None:
+        over = self._clock() >= image.created_at + timedelta(seconds=self._timeout_s)
+        if isinstance(error, TimeoutError):
+            error = YardError(f"The registry did not answer within {self._timeout_s:g} s.")
+            over = True
+        assert isinstance(error, YardError)
+        if error.retryable and not (last_try or over):
+            raise error
+        values = {"findings": [finding.model_dump() for finding in _as_findings(error)]}
+        await self._move(image, ImageStatus.FAILED, "failed", values, error.message)
+
+    async def _move(
+        self,
+        image: Image,
+        status: ImageStatus,
+        kind: str,
+        values: dict[str, Any],
+        reason: str | None = None,
+    ) -> Image:
+        at = self._clock()
+        message = announce(
+            image,
+            kind,
+            at=at,
+            actor="worker:validation",
+            revision=image.revision + 1,
+            status=status,
+            reason=reason,
+            digest=values.get("digest"),
+            size_bytes=values.get("size_bytes"),
+        )
+        image = await self._store.change(
+            image, values, at=at, status=status, reason=reason, messages=[message]
+        )
+        await self._outbox.send(image)
+        return image
+
+
+def _as_findings(error: YardError) -> list[Finding]:
+    listed = error.facts.get("findings")
+    if listed:
+        return [f if isinstance(f, Finding) else Finding.model_validate(f) for f in listed]
+    return [Finding(code=error.code, severity=Severity.ERROR, message=error.message)]

@@ -1,0 +1,71 @@
+"""How a container record becomes a container on an engine, and how it is known again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.ports import EngineContainer, LaunchPlan
+from schemas.container import Container, PortBinding
+
+MANAGED = "modelyard.managed"
+INSTALLATION = "modelyard.installation"
+NODE = "modelyard.node"
+CONTAINER = "modelyard.container"
+ORG = "modelyard.org"
+FENCE = "modelyard.fence"
+HASH = "modelyard.hash"
+RESERVED = "modelyard."
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Which engine this is: containers of another installation or node are foreign."""
+
+    installation: str
+    node: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {MANAGED: "true", INSTALLATION: self.installation, NODE: self.node}
+
+    def owns(self, seen: EngineContainer) -> bool:
+        return all(seen.labels.get(key) == value for key, value in self.labels.items())
+
+
+def name_of(uuid: str) -> str:
+    """Deterministic, so that a repeated launch meets the first one's container."""
+    return f"my-{uuid}"
+
+
+def fence_of(seen: EngineContainer) -> int:
+    text = seen.labels.get(FENCE, "")
+    return int(text) if text.isdigit() else 0
+
+
+def container_of(labels: Mapping[str, str]) -> str | None:
+    return labels.get(CONTAINER)
+
+
+def plan(
+    record: Container, ports: Sequence[PortBinding], *, site: Site, simulated: bool
+) -> LaunchPlan:
+    """Simulated GPUs reach the container as a variable only: there is no device to ask for."""
+    spec = record.spec
+    ours = {
+        CONTAINER: record.uuid,
+        ORG: record.org,
+        FENCE: str(record.fence),
+        HASH: record.spec_hash,
+    }
+    return LaunchPlan(
+        name=name_of(record.uuid),
+        image=record.pull,
+        command=tuple(spec.command),
+        env={**spec.env, "NVIDIA_VISIBLE_DEVICES": ",".join(record.gpus) or "void"},
+        labels={**spec.labels, **site.labels, **ours},
+        ports=tuple(ports),
+        memory_bytes=spec.resources.memory_bytes,
+        cpus=spec.resources.cpus,
+        gpu_devices=() if simulated else tuple(record.gpus),
+    )
