@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from urllib.parse import quote, unquote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/json"
+ID_HEADER = "Nats-Msg-Id"
+"""The broker stores one message per value of this header and dedupe window."""
+
+# Percent-encoding of the CloudEvents HTTP and NATS bindings: printable ASCII stays, except these.
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
 class Message(BaseModel):
@@ -25,3 +37,93 @@ class Message(BaseModel):
     """The principal who caused it, for instance `user:3f…`, or `node:…`."""
     traceparent: str | None = None
     data: dict[str, Any] = Field(default_factory=dict)
+
+    def headers(self) -> dict[str, str]:
+        """Attributes as NATS headers; optional ones only when they are set."""
+        attributes = {
+            "ce-specversion": SPEC_VERSION,
+            "ce-id": self.id,
+            "ce-type": self.type,
+            "ce-source": self.source,
+            "ce-time": self.time.isoformat().replace("+00:00", "Z"),
+            "ce-subject": self.data.get("id"),
+            "ce-actor": self.actor,
+            "traceparent": self.traceparent,
+        }
+        encoded = {name: _encode(str(value)) for name, value in attributes.items() if value}
+        return encoded | {"content-type": CONTENT_TYPE, ID_HEADER: encoded["ce-id"]}
+
+    def body(self) -> bytes:
+        return json.dumps(self.data, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_wire(
+        cls, subject: str, headers: Mapping[str, str], body: bytes, *, received_at: datetime
+    ) -> Message:
+        """Read a message that anybody may have published.
+
+        `received_at` stands in for a missing `ce-time`. Raises ValueError with a sentence that
+        says what is wrong; header names are matched without regard to case.
+        """
+        named = {name.lower(): _decode(value) for name, value in headers.items()}
+        _require_binary_mode(named)
+        return cls(
+            id=_required(named, "ce-id"),
+            subject=subject,
+            type=_required(named, "ce-type"),
+            source=_required(named, "ce-source"),
+            time=_time(named.get("ce-time"), received_at),
+            actor=named.get("ce-actor"),
+            traceparent=named.get("traceparent"),
+            data=_data(body),
+        )
+
+
+def _require_binary_mode(headers: Mapping[str, str]) -> None:
+    version = _required(headers, "ce-specversion")
+    if version != SPEC_VERSION:
+        raise ValueError(f"ce-specversion {version!r} is not supported: send CloudEvents 1.0.")
+    kind = headers.get("content-type", CONTENT_TYPE).split(";")[0].strip().lower()
+    if kind != CONTENT_TYPE:
+        raise ValueError(f"content-type {kind!r} is not supported: send {CONTENT_TYPE}.")
+
+
+def _required(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name)
+    if not value:
+        raise ValueError(f"The header {name} is missing: send a CloudEvent in binary mode.")
+    return value
+
+
+def _time(text: str | None, received_at: datetime) -> datetime:
+    if text is None:
+        return received_at
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"ce-time {text!r} is not a time of RFC 3339.") from None
+    if time.tzinfo is None:
+        raise ValueError(f"ce-time {text!r} names no time zone.")
+    return time
+
+
+def _data(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        data = json.loads(body)
+    except ValueError:
+        raise ValueError("The body is not JSON.") from None
+    except RecursionError:
+        raise ValueError("The body is nested too deeply.") from None
+    if not isinstance(data, dict):
+        raise ValueError("The body is not a JSON object.")
+    return data
+
+
+def _encode(value: str) -> str:
+    return quote(value, safe=_PLAIN)
+
+
+def _decode(value: str) -> str:
+    return unquote(value)

@@ -52,11 +52,13 @@ IMAGE_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
 
 _C = ContainerStatus
 _ENDS = frozenset({_C.STOPPED, _C.FAILED, _C.LOST, _C.DELETED})
+# A launch that was cut short is adopted in whatever state its container is found.
+_FOUND = frozenset({_C.RUNNING, _C.UNHEALTHY, _C.RESTARTING})
 CONTAINER_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _C.REQUESTED: frozenset({_C.PLACED, _C.STOPPED, _C.FAILED, _C.DELETED}),
-    _C.PLACED: _ENDS | {_C.PULLING, _C.CREATED, _C.RUNNING, _C.REQUESTED},
-    _C.PULLING: _ENDS | {_C.CREATED, _C.RUNNING, _C.REQUESTED},
-    _C.CREATED: _ENDS | {_C.RUNNING, _C.RESTARTING, _C.REQUESTED},
+    _C.PLACED: _ENDS | _FOUND | {_C.PULLING, _C.CREATED, _C.REQUESTED},
+    _C.PULLING: _ENDS | _FOUND | {_C.CREATED, _C.REQUESTED},
+    _C.CREATED: _ENDS | _FOUND | {_C.REQUESTED},
     _C.RUNNING: _ENDS | {_C.UNHEALTHY, _C.RESTARTING, _C.REQUESTED},
     _C.UNHEALTHY: _ENDS | {_C.RUNNING, _C.RESTARTING, _C.REQUESTED},
     _C.RESTARTING: _ENDS | {_C.RUNNING, _C.UNHEALTHY, _C.REQUESTED},

@@ -55,6 +55,7 @@ class Launches:
         self._rules = rules
         self._grace_s = grace_s
         self._simulated = simulated
+        self._under_way: set[tuple[str, int]] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def launch(self, order: NodeOrder, *, last_try: bool) -> Container | None:
@@ -62,8 +63,18 @@ class Launches:
 
         Raises Fenced for an outdated order and retryable EngineErrors; a lasting one makes the
         container FAILED, and so does a retryable one on the last try, unless the engine is gone:
-        then the launch is ordered anew once the engine is back.
+        then the launch is ordered anew once the engine is back. None when the very same launch
+        is under way already: a long pull must not collect a queue of repeats behind it.
         """
+        if (order.container, order.fence) in self._under_way:
+            return None
+        self._under_way.add((order.container, order.fence))
+        try:
+            return await self._launch(order, last_try)
+        finally:
+            self._under_way.discard((order.container, order.fence))
+
+    async def _launch(self, order: NodeOrder, last_try: bool) -> Container:
         async with self._alone(order.container):
             for _ in range(RACE_ATTEMPTS):
                 container = await self._current(order)
