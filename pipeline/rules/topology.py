@@ -5,6 +5,10 @@ Subjects
     yard.node.<node>.<verb>                what one agent must do
     yard.evt.<org>.<resource>.<id>.<kind>  what happened
     yard.dead.<original subject>           what could not be done
+    yard.attempt.<stream>.<message>        why one attempt failed; kept until the message is done
+    yard.live.<org>.<resource>.<id>.<kind> the events once more as they are stored, outside the
+                                           streams: what a live reader listens to
+    yard.agent.<node>.<service>            request and reply with one agent, outside the streams
 """
 
 from __future__ import annotations
@@ -19,6 +23,13 @@ _TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
 
 DAY_S = 86_400
 
+VERSION = 1
+"""Written into every stream and durable. Raise it with every change of a plan below.
+
+While two releases run side by side, `Bus.prepare` of the older one finds the higher number and
+leaves what the newer one made as it is: streams never shrink under the newer release.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
@@ -30,17 +41,19 @@ class StreamPlan:
     max_age_s: int = 0
     """0 keeps messages until they are done."""
     duplicate_window_s: int = 120
+    live: str = ""
+    """Prefix under which each message is published again, with its sequence, once stored."""
 
 
 COMMANDS = StreamPlan("YARD_COMMANDS", ("yard.cmd.>",), work_queue=True)
 NODES = StreamPlan("YARD_NODES", ("yard.node.>",), work_queue=True)
-EVENTS = StreamPlan("YARD_EVENTS", ("yard.evt.>",), max_age_s=7 * DAY_S)
-DEAD = StreamPlan(
-    "YARD_DEAD",
-    ("yard.dead.>", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"),
-    max_age_s=30 * DAY_S,
-)
-STREAMS = (COMMANDS, NODES, EVENTS, DEAD)
+EVENTS = StreamPlan("YARD_EVENTS", ("yard.evt.>",), max_age_s=7 * DAY_S, live="yard.live")
+ADVISORY_SUBJECT = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
+"""What the broker says when it stops delivering a message that nobody acknowledged."""
+DEAD = StreamPlan("YARD_DEAD", ("yard.dead.>", ADVISORY_SUBJECT), max_age_s=30 * DAY_S)
+ATTEMPTS = StreamPlan("YARD_ATTEMPTS", ("yard.attempt.>",), max_age_s=DAY_S)
+"""Failed attempts at messages that are still being tried, from every process."""
+STREAMS = (COMMANDS, NODES, EVENTS, DEAD, ATTEMPTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +66,14 @@ class StagePlan:
     ack_wait_s: float = 30
     """Without a sign of life for this long a message is delivered again."""
     max_deliver: int = 6
+    """Attempts, after which the message is dead. Handing it back on shutdown counts as one."""
+    retry_base_s: float = 1
+    """Delay before the second attempt; each further one triples."""
+    retry_cap_s: float = 60
     workers: int = 8
     """Messages that one process handles at once."""
+    cloud_events: bool = True
+    """False for what the broker itself publishes."""
 
 
 def _commands(resource: str, verb: str, workers: int = 8) -> StagePlan:
@@ -82,6 +101,15 @@ STAGES = (
     CONTAINER_STOP,
     CONTAINER_DELETE,
 )
+
+ADVISORIES = StagePlan(
+    durable="dead-advisories",
+    stream=DEAD,
+    subject=ADVISORY_SUBJECT,
+    workers=1,
+    cloud_events=False,
+)
+"""Turns the broker's advisories into dead letters. Run by every worker, made by `prepare`."""
 
 
 def node_stage(node: str) -> StagePlan:
@@ -116,8 +144,29 @@ def agent_service(node: str, service: str) -> str:
     return f"yard.agent.{token(node)}.{token(service)}"
 
 
+DEAD_PREFIX = "yard.dead."
+
+
 def dead(subject: str) -> str:
-    return f"yard.dead.{subject}"
+    return DEAD_PREFIX + subject
+
+
+def attempt(stream: str, message: str) -> str:
+    return f"yard.attempt.{token(stream)}.{token(message)}"
+
+
+def events_of(org: str | None) -> str:
+    """Filter on the event stream; None is every organisation."""
+    return "yard.evt.>" if org is None else f"yard.evt.{token(org)}.>"
+
+
+def org_of(subject: str) -> str | None:
+    """The organisation that a command or event subject belongs to; None for any other subject.
+
+    The subject is what the broker's permissions guard, so a payload is never asked.
+    """
+    parts = subject.split(".")
+    return parts[2] if len(parts) > 3 and parts[:2] in (["yard", "cmd"], ["yard", "evt"]) else None
 
 
 class EventSubject(NamedTuple):
