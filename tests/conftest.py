@@ -1,0 +1,137 @@
+"""Fixtures that give a test a real service. Each is started when the first test asks for it.
+
+`mongo_url`, `nats_url`, `registry_host` and `docker_host` are shared by the whole run: use names of
+your own in them. `own_nats`, `own_mongod`, `own_registry` and `own_dockerd` belong to one test,
+which may stop, kill, pause and restart them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.stack.dockerd import DockerdPiece
+from pipeline.stack.mongod import MongodPiece
+from pipeline.stack.nats import NatsPiece
+from pipeline.stack.registry import RegistryPiece
+from tests.support.services import Services, sweep
+
+if TYPE_CHECKING:
+    from pipeline.adapters.bus import Bus
+
+    from pipeline.adapters.store import Store
+
+
+@pytest.fixture(scope="session")
+async def services() -> AsyncIterator[Services]:
+    await sweep()
+    services = Services()
+    yield services
+    await services.stop()
+
+
+@pytest.fixture(scope="session")
+async def mongod(services: Services) -> MongodPiece:
+    piece = services.mongod()
+    await piece.start()
+    return piece
+
+
+@pytest.fixture(scope="session")
+async def nats_server(services: Services) -> NatsPiece:
+    piece = services.nats()
+    await piece.start()
+    return piece
+
+
+@pytest.fixture(scope="session")
+async def registry_server(services: Services) -> RegistryPiece:
+    piece = services.registry()
+    await piece.start()
+    return piece
+
+
+@pytest.fixture(scope="session")
+async def docker_daemon(services: Services) -> DockerdPiece:
+    piece = services.dockerd()
+    await piece.start()
+    return piece
+
+
+@pytest.fixture(scope="session")
+def mongo_url(mongod: MongodPiece) -> str:
+    """With credentials."""
+    return mongod.url
+
+
+@pytest.fixture(scope="session")
+def nats_url(nats_server: NatsPiece) -> str:
+    """With the credentials of the system's own user."""
+    return nats_server.url
+
+
+@pytest.fixture(scope="session")
+def registry_host(registry_server: RegistryPiece) -> str:
+    """`127.0.0.1:port`, plain HTTP, deletes allowed."""
+    return registry_server.host
+
+
+@pytest.fixture(scope="session")
+def docker_host(docker_daemon: DockerdPiece) -> str:
+    """For DOCKER_HOST; containers get published ports on loopback and no way out is promised."""
+    return docker_daemon.host
+
+
+@pytest.fixture
+async def own_nats(services: Services) -> AsyncIterator[NatsPiece]:
+    piece = services.nats()
+    await piece.start()
+    yield piece
+    await piece.stop()
+
+
+@pytest.fixture
+async def own_mongod(services: Services) -> AsyncIterator[MongodPiece]:
+    piece = services.mongod()
+    await piece.start()
+    yield piece
+    await piece.stop()
+
+
+@pytest.fixture
+async def own_registry(services: Services) -> AsyncIterator[RegistryPiece]:
+    piece = services.registry()
+    await piece.start()
+    yield piece
+    await piece.stop()
+
+
+@pytest.fixture
+async def own_dockerd(services: Services) -> AsyncIterator[DockerdPiece]:
+    piece = services.dockerd()
+    await piece.start()
+    yield piece
+    await piece.stop()
+
+
+@pytest.fixture
+async def store(mongo_url: str) -> AsyncIterator[Store]:
+    """Over a database of its own, with its indexes."""
+    from pipeline.adapters.store import Store
+
+    async with Store.open(mongo_url, f"test-{uuid.uuid4().hex}") as store:
+        await store.prepare()
+        yield store
+
+
+@pytest.fixture
+async def bus(own_nats: NatsPiece) -> AsyncIterator[Bus]:
+    """On a server of its own, with its streams and stages."""
+    from pipeline.adapters.bus import Bus
+
+    async with Bus.open(own_nats.url, name="test") as bus:
+        await bus.prepare()
+        yield bus
