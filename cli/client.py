@@ -1,0 +1,156 @@
+"""The HTTP client of the command line: one place for address, token, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+from rich.console import Console
+
+out = Console()
+err = Console(stderr=True)
+
+FAILED, USAGE, MISSING, DENIED, UNREACHABLE = 1, 2, 3, 4, 5
+"""Exit codes. 0 is success; 2 is what typer uses for wrong arguments."""
+
+_EXITS = {401: DENIED, 403: DENIED, 404: MISSING, 410: MISSING, 422: USAGE, 400: USAGE}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    id: str
+    event: str
+    data: dict[str, Any]
+
+
+class Client:
+    """Calls `/yard/v1` with the token of the environment or of the running local stack."""
+
+    def __init__(self) -> None:
+        facts = _settings()
+        self.url = facts.get("MODELYARD_URL", "http://127.0.0.1:8000")
+        token = facts.get("MODELYARD_TOKEN", "")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(330, connect=5),
+        )
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """The decoded answer, or exit with the problem that the server named."""
+        with _explained(self.url):
+            answer = self._http.request(method, f"/yard/v1{path}", **options)
+            _raise_problem(answer)
+        if not answer.content:
+            return None
+        if "json" in answer.headers.get("content-type", ""):
+            return answer.json()
+        return answer.text
+
+    def pages(self, path: str, *, limit: int, **query: Any) -> list[dict[str, Any]]:
+        """Items of a paged list, at most `limit` of them."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            wanted = {"limit": min(100, limit - len(items)), "cursor": cursor, **query}
+            params = {key: value for key, value in wanted.items() if value is not None}
+            page = self.call("GET", path, params=params)
+            items += page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                break
+        return items
+
+    @contextmanager
+    def lines(self, path: str, **options: Any) -> Iterator[Iterator[str]]:
+        """Lines of a streamed answer, for as long as the server sends."""
+        timeout = httpx.Timeout(None, connect=5, read=60)
+        with (
+            _explained(self.url),
+            self._http.stream("GET", f"/yard/v1{path}", timeout=timeout, **options) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+                _raise_problem(answer)
+            yield answer.iter_lines()
+
+    def events(self, *, after: str | None = None, **query: str | None) -> Iterator[ServerSentEvent]:
+        """Events from the durable stream; reconnects and resumes after the last one seen.
+
+        The first one of every connection is called `open`: what is read after it cannot miss a
+        later event.
+        """
+        params = {key: value for key, value in query.items() if value is not None}
+        while True:
+            headers = {"Last-Event-ID": after} if after else {}
+            try:
+                with self.lines("/events", params=params, headers=headers) as lines:
+                    yield ServerSentEvent(after or "", "open", {})
+                    for event in _parse_events(lines):
+                        after = event.id or after
+                        yield event
+            except httpx.HTTPError:
+                err.print("[yellow]connection lost, resuming…[/]")
+
+
+def _settings() -> dict[str, str]:
+    """The environment; what it lacks is read from the running local stack."""
+    state = Path(os.environ.get("MODELYARD_STATE", ".modelyard")) / "env"
+    facts: dict[str, str] = {}
+    if state.is_file():
+        for line in state.read_text().splitlines():
+            name, found, value = line.removeprefix("export ").partition("=")
+            if found:
+                facts[name] = "".join(shlex.split(value))
+    return facts | {k: v for k, v in os.environ.items() if k.startswith("MODELYARD_")}
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.ConnectError as error:
+        err.print(f"[red]Nothing answers at {url}[/] ({error}). Start it with: modelyard up")
+        raise typer.Exit(UNREACHABLE) from error
+    except httpx.TimeoutException as error:
+        err.print(f"[red]{url} did not answer in time.[/] Look at: modelyard doctor")
+        raise typer.Exit(UNREACHABLE) from error
+
+
+def _raise_problem(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        problem = answer.json()
+    except json.JSONDecodeError:
+        problem = {"title": answer.reason_phrase, "detail": answer.text[:500]}
+    err.print(f"[red]{problem.get('title', answer.status_code)}:[/] {problem.get('detail', '')}")
+    for item in problem.get("errors") or []:
+        err.print(f"  {item.get('field')}: {item.get('message')}")
+    raise typer.Exit(_EXITS.get(answer.status_code, FAILED))
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[ServerSentEvent]:
+    id, kind, data = "", "message", ""
+    for line in lines:
+        if not line:
+            if data:
+                yield ServerSentEvent(id, kind, json.loads(data))
+            kind, data = "message", ""
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "id":
+            id = value
+        elif field == "event":
+            kind = value
+        elif field == "data":
+            data += value

@@ -1,0 +1,146 @@
+"""`modelyard containers`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from cli.client import FAILED, USAGE, Client, err, out
+from cli.progress import follow
+from cli.show import age, as_document, field, json_or_table
+
+app = typer.Typer(no_args_is_help=True, help="Run images and look after what runs.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000)]
+
+ENDS = {"RUNNING", "FAILED", "STOPPED", "LOST", "DELETED"}
+COLUMNS = [
+    ("ID", field("uuid")),
+    ("NAME", field("name")),
+    ("STATUS", field("status")),
+    ("PORTS", lambda item: _ports(item)),
+    ("GPUS", lambda item: len(item["gpus"]) or ""),
+    ("RESTARTS", field("restarts")),
+    ("AGE", age("created_at")),
+    ("REASON", field("reason")),
+]
+
+
+@app.command()
+def run(
+    image: str,
+    command: Annotated[list[str] | None, typer.Argument(help="Instead of the image's own.")] = None,
+    name: Annotated[str | None, typer.Option(help="Unique name.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="KEY=VALUE")] = None,
+    port: Annotated[
+        list[str] | None, typer.Option("--port", "-p", help="[HOST:]CONTAINER[/udp]")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Default: what the image needs.")] = None,
+    gpu_model: Annotated[str | None, typer.Option(help="For instance nvidia-a100.")] = None,
+    memory_mib: Annotated[int, typer.Option(min=0)] = 0,
+    cpus: Annotated[float, typer.Option(min=0)] = 0,
+    node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
+    restart: Annotated[str, typer.Option(help="no, on-failure or always")] = "on-failure",
+    wait: Annotated[bool, typer.Option(help="Wait until it runs or has failed.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run an image on a node that fits it."""
+    client = Client()
+    spec: dict[str, Any] = {
+        "image": image,
+        "name": name,
+        "command": command or [],
+        "env": dict(_pair(text) for text in env or []),
+        "ports": [_port(text) for text in port or []],
+        "gpus": gpus,
+        "gpu_model": gpu_model,
+        "resources": {"cpus": cpus, "memory_bytes": memory_mib * 1024 * 1024},
+        "node": node,
+        "restart": restart,
+    }
+    asked = {key: value for key, value in spec.items() if value is not None}
+    container = client.call("POST", "/containers", json=asked)
+    if wait:
+        container = follow(client, "containers", container, until=ENDS)
+    json_or_table([container], COLUMNS, as_json=as_json)
+    if container["status"] in ("FAILED", "LOST"):
+        raise typer.Exit(FAILED)
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this name.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Newest first."""
+    containers = Client().pages("/containers", limit=limit, status=status, name=name)
+    json_or_table(containers, COLUMNS, as_json=as_json)
+
+
+@app.command()
+def show(container: str) -> None:
+    """Everything that is known about one container."""
+    as_document(Client().call("GET", f"/containers/{container}"))
+
+
+@app.command()
+def stop(container: str) -> None:
+    """Ask for a stop and wait for it. A stopped container keeps its logs."""
+    client = Client()
+    record = client.call("POST", f"/containers/{container}/stop")
+    record = follow(client, "containers", record, until={"STOPPED", "FAILED", "DELETED"})
+    err.print(record["status"].lower())
+
+
+@app.command()
+def delete(container: str) -> None:
+    """Stop and remove it; its GPUs are free afterwards."""
+    Client().call("DELETE", f"/containers/{container}", params={"wait": 60})
+    err.print("deleted")
+
+
+@app.command()
+def logs(
+    container: str,
+    tail: Annotated[int, typer.Option(min=0, help="Last lines to begin with.")] = 100,
+    since: Annotated[datetime | None, typer.Option(help="UTC time.")] = None,
+    follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it writes.")] = False,
+) -> None:
+    """What it wrote, oldest first."""
+    wanted = {"tail": tail, "follow": follow_, "since": since and since.isoformat() + "Z"}
+    params = {key: value for key, value in wanted.items() if value is not None}
+    headers = {"Accept": "application/x-ndjson"}
+    with Client().lines(f"/containers/{container}/logs", params=params, headers=headers) as lines:
+        for line in lines:
+            if line:
+                entry = json.loads(line)
+                (err if entry["stream"] == "stderr" else out).print(
+                    entry["text"].rstrip("\n"), markup=False, highlight=False
+                )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found or not key:
+        err.print(f"[red]{text!r} is not KEY=VALUE[/]")
+        raise typer.Exit(USAGE)
+    return key, value
+
+
+def _port(text: str) -> dict[str, Any]:
+    mapping, _, protocol = text.partition("/")
+    host, _, internal = mapping.rpartition(":")
+    if not internal.isdigit() or not (host or "0").isdigit():
+        err.print(f"[red]{text!r} is not [HOST:]CONTAINER[/udp][/]")
+        raise typer.Exit(USAGE)
+    return {"internal": int(internal), "host": int(host or 0), "protocol": protocol or "tcp"}
+
+
+def _ports(item: dict[str, Any]) -> str:
+    return " ".join(f"{p['address']}:{p['host']}→{p['internal']}" for p in item["ports"])

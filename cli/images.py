@@ -1,0 +1,84 @@
+"""`modelyard images`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.client import FAILED, Client, err, out
+from cli.progress import follow
+from cli.show import age, as_document, field, json_or_table, size
+
+app = typer.Typer(no_args_is_help=True, help="Bring images and see what became of them.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000)]
+
+COLUMNS = [
+    ("ID", field("uuid")),
+    ("NAME", field("name")),
+    ("STATUS", field("status")),
+    ("SIZE", size("size_bytes")),
+    ("PLATFORM", lambda item: _platform(item)),
+    ("AGE", age("created_at")),
+    ("REASON", field("reason")),
+]
+
+
+@app.command()
+def add(
+    reference: str,
+    name: Annotated[str | None, typer.Option(help="Unique name; default: the reference.")] = None,
+    platform: Annotated[str | None, typer.Option(help="For instance linux/arm64.")] = None,
+    secret: Annotated[str | None, typer.Option(help="Registry secret, by name.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is proved or refused.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an image by reference; the registry is asked whether it is there and complete."""
+    client = Client()
+    body = {"reference": reference, "name": name, "platform": platform, "secret": secret}
+    asked = {key: value for key, value in body.items() if value is not None}
+    image = client.call("POST", "/images", json=asked)
+    if wait:
+        image = follow(client, "images", image, until={"READY", "FAILED", "DELETED"})
+    if as_json:
+        as_document(image)
+    else:
+        json_or_table([image], COLUMNS, as_json=False)
+        for finding in image["findings"]:
+            out.print(f"  {finding['severity']}: {finding['message']} ({finding['code']})")
+    if image["status"] == "FAILED":
+        raise typer.Exit(FAILED)
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this name.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Newest first."""
+    images = Client().pages("/images", limit=limit, status=status, name=name)
+    json_or_table(images, COLUMNS, as_json=as_json)
+
+
+@app.command()
+def show(image: str) -> None:
+    """Everything that is known about one image."""
+    as_document(Client().call("GET", f"/images/{image}"))
+
+
+@app.command()
+def delete(image: str) -> None:
+    """Forget an image that no container uses."""
+    Client().call("DELETE", f"/images/{image}")
+    err.print("deleted")
+
+
+def _platform(item: dict[str, object]) -> str:
+    platform = item.get("platform")
+    if not isinstance(platform, dict):
+        return ""
+    return f"{platform['os']}/{platform['architecture']}"
