@@ -10,7 +10,7 @@ from cli.client import Client, err
 
 
 def follow(client: Client, path: str, record: dict[str, Any], *, until: set[str]) -> dict[str, Any]:
-    """Show what happens to `record` until its status is one of `until`; returns it as it is then."""
+    """Show what happens to `record` until its status is in `until`; returns it as it is then."""
     if record["status"] in until:
         return record
     with _bar() as bar:
