@@ -1,0 +1,298 @@
+"""MongoDB through Motor: every record lives here, and this is the only file that knows the driver.
+
+Writes are acknowledged by a majority, from its journal; reads see only what a majority has. Every
+call names the organisation that it acts for, and the query carries it: `EVERY_ORG` is for sweeps.
+
+Every call may raise StoreUnavailable (the outcome of a write is then unknown, as with any lost
+answer) and does so within `PATIENCE_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import IndexModel, ReturnDocument, UpdateOne, WriteConcern
+from pymongo import errors as driver
+
+from pipeline.adapters.store_documents import (
+    EVERY_ORG,
+    KEEP,
+    NEWEST_FIRST,
+    Document,
+    Keep,
+    Org,
+    R,
+    Sort,
+    Update,
+    identified,
+    planned_update,
+    refuse_status,
+    scoped,
+    to_document,
+    to_record,
+)
+from pipeline.adapters.store_indexes import INDEXES, Index, indexes_of
+from pipeline.errors import (
+    AlreadyExists,
+    InvalidInput,
+    LostRace,
+    Misconfigured,
+    NotFound,
+    Overloaded,
+    StoreUnavailable,
+    TooLarge,
+    YardError,
+)
+from schemas.base import Record
+from schemas.message import Message
+
+__all__ = ["EVERY_ORG", "KEEP", "KINDS", "Org", "Store"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+KINDS: Final[tuple[type[Record], ...]] = tuple(INDEXES)
+
+SELECTION_S = 4.0
+"""How long a call looks for a primary: longer than a planned step-down takes."""
+OPERATION_S = 8.0
+"""One call with its retries."""
+PATIENCE_S = 10.0
+"""The same with the wait for one of the driver's threads, when all of them hang."""
+
+_AFTER = ReturnDocument.AFTER
+_ONE_UNJOURNALED = WriteConcern(w=1, j=False)
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_DENIED = frozenset({13, 18})
+_INDEX_CHANGED = frozenset({85, 86})
+_BAD_QUERY = frozenset({2, 9, 14, 52, 51091})
+
+
+class Store:
+    """Safe for concurrent use within one event loop."""
+
+    def __init__(self, client: AsyncIOMotorClient[Document], database: str) -> None:
+        self._database = client[database]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, database: str) -> AsyncIterator[Store]:
+        """Does not connect yet. Raises Misconfigured for a wrong address."""
+        try:
+            client = _client(url)
+            store = cls(client, database)
+        except (driver.PyMongoError, ValueError) as error:
+            raise Misconfigured(
+                "The MongoDB address or database name is wrong: correct MODELYARD_MONGO_URL and"
+                f" MODELYARD_MONGO_DATABASE ({type(error).__name__})."
+            ) from None
+        try:
+            yield store
+        finally:
+            client.close()
+
+    async def ping(self) -> None:
+        """Returns when a primary answers."""
+        await _asked(self._database.command("ping"))
+
+    async def prepare(self) -> None:
+        """Creates the indexes; one whose definition changed is built anew. Idempotent."""
+        for kind in KINDS:
+            indexes = indexes_of(kind)
+            if not await self._create(kind, indexes):
+                for index in indexes:
+                    if not await self._create(kind, [index]):
+                        log.warning("rebuilding the index %s of %s", index.name, kind.collection)
+                        await _asked(self._collection(kind).drop_index(index.name))
+                        await self._create(kind, [index])
+
+    async def insert(self, record: R) -> R:
+        """Raises AlreadyExists; `facts["index"]` is `_id_` or a name in `store_indexes`."""
+        await _asked(self._collection(type(record)).insert_one(to_document(record)))
+        return record
+
+    async def get(self, kind: type[R], uuid: str, *, org: Org) -> R:
+        """Raises NotFound, also for a record of another organisation."""
+        found = await self.find_one(kind, org=org, where=identified(uuid, org))
+        if found is None:
+            raise NotFound(f"There is no {kind.resource} {uuid}.")
+        return found
+
+    async def find(
+        self,
+        kind: type[R],
+        *,
+        org: Org,
+        where: Mapping[str, Any] | None = None,
+        sort: Sort = NEWEST_FIRST,
+        limit: int = 0,
+        skip: int = 0,
+    ) -> list[R]:
+        """`limit` 0 is all of them. `where` is a query that we wrote, never a caller's."""
+        cursor = self._collection(kind).find(scoped(org, where), limit=limit, skip=skip)
+        if sort:
+            cursor = cursor.sort(list(sort))
+        return [to_record(kind, each) for each in await _asked(cursor.to_list(None))]
+
+    async def find_one(self, kind: type[R], *, org: Org, where: Mapping[str, Any]) -> R | None:
+        found = await _asked(self._collection(kind).find_one(scoped(org, where)))
+        return None if found is None else to_record(kind, found)
+
+    async def count(
+        self, kind: type[Record], *, org: Org, where: Mapping[str, Any] | None = None
+    ) -> int:
+        return await _asked(self._collection(kind).count_documents(scoped(org, where)))
+
+    async def change(
+        self,
+        record: R,
+        values: Mapping[str, Any],
+        *,
+        at: datetime,
+        status: StrEnum | None = None,
+        reason: str | Keep | None = KEEP,
+        messages: Iterable[Message] = (),
+        guard: Mapping[str, Any] | None = None,
+    ) -> R:
+        """Write on top of exactly this revision, and what is to be said about it with it.
+
+        Returns the new record. Raises IllegalTransition before any I/O, LostRace when the record
+        has moved on or `guard` does not hold, NotFound when it is gone.
+        """
+        update = planned_update(record, values, at, status, reason, messages)
+        exactly = dict(guard or {}) | {"revision": record.revision}
+        changed = await self._modify(type(record), record.uuid, record.org, exactly, update)
+        if changed is None:
+            await self.get(type(record), record.uuid, org=record.org)
+            raise LostRace(f"{record.resource} {record.uuid} was changed by somebody else.")
+        return changed
+
+    async def update(
+        self,
+        kind: type[R],
+        uuid: str,
+        *,
+        org: Org,
+        guard: Mapping[str, Any],
+        update: Update,
+    ) -> R | None:
+        """One atomic update of a record, also a pipeline; None when it is gone or `guard` fails.
+
+        For leases and counters: it moves neither `status` nor the revision, so that it never makes
+        a guarded change of other fields lose its race.
+        """
+        refuse_status(update)
+        return await self._modify(kind, uuid, org, guard, update)
+
+    async def delete(self, kind: type[Record], uuid: str, *, org: Org) -> bool:
+        """True when it was there."""
+        answer = await _asked(self._collection(kind).delete_one(identified(uuid, org)))
+        return answer.deleted_count == 1
+
+    async def mark_sent(self, kind: type[Record], uuid: str, ids: Iterable[str]) -> None:
+        await self.mark_all_sent(kind, {uuid: ids})
+
+    async def mark_all_sent(self, kind: type[Record], ids: Mapping[str, Iterable[str]]) -> None:
+        """Take messages, by record, out of the outboxes. Idempotent; no new revision."""
+        marks = [
+            UpdateOne({"_id": uuid}, {"$pull": {"outbox": {"id": {"$in": list(sent)}}}})
+            for uuid, sent in ids.items()
+        ]
+        # A mark that a crash takes back costs one more publish, which the broker drops.
+        unjournaled = self._collection(kind).with_options(write_concern=_ONE_UNJOURNALED)
+        await _asked(unjournaled.bulk_write(marks, ordered=False))
+
+    async def unsent(self, kind: type[R], *, before: datetime, limit: int) -> list[R]:
+        """Records whose outbox holds a message older than `before`."""
+        where = {"outbox.time": {"$lt": before}}
+        return await self.find(kind, org=EVERY_ORG, where=where, sort=(), limit=limit)
+
+    def _collection(self, kind: type[Record]) -> AsyncIOMotorCollection[Document]:
+        return self._database[kind.collection]
+
+    async def _modify(
+        self, kind: type[R], uuid: str, org: Org, guard: Mapping[str, Any], update: Update
+    ) -> R | None:
+        only = identified(uuid, org, guard)
+        changed = await _asked(
+            self._collection(kind).find_one_and_update(only, update, return_document=_AFTER)
+        )
+        return None if changed is None else to_record(kind, changed)
+
+    async def _create(self, kind: type[Record], indexes: Sequence[Index]) -> bool:
+        """False when one of these names belongs to an index with another definition."""
+        models = [_model(each) for each in indexes]
+        try:
+            await _asked(self._collection(kind).create_indexes(models))
+        except YardError as error:
+            cause = error.__cause__
+            if isinstance(cause, driver.OperationFailure) and cause.code in _INDEX_CHANGED:
+                return False
+            raise
+        return True
+
+
+def _client(url: str) -> AsyncIOMotorClient[Document]:
+    return AsyncIOMotorClient(
+        url,
+        appname="modelyard",
+        tz_aware=True,
+        w="majority",
+        journal=True,
+        readConcernLevel="majority",
+        retryWrites=True,
+        serverSelectionTimeoutMS=int(SELECTION_S * 1000),
+        connectTimeoutMS=2000,
+        timeoutMS=int(OPERATION_S * 1000),
+        maxPoolSize=32,
+        maxIdleTimeMS=60_000,
+    )
+
+
+def _model(index: Index) -> IndexModel:
+    partial = {} if index.only is None else {"partialFilterExpression": dict(index.only)}
+    return IndexModel(list(index.keys), name=index.name, unique=index.unique, **partial)
+
+
+async def _asked(operation: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await operation
+    except (driver.PyMongoError, BSONError, OverflowError, UnicodeError, TimeoutError) as error:
+        raise translated(error) from error
+
+
+def translated(error: Exception) -> YardError:
+    """Ours for any exception of the driver. The message holds neither values nor addresses."""
+    match error:
+        case driver.DuplicateKeyError():
+            index = _index_of(error)
+            return AlreadyExists(f"Such a record exists already ({index}).", index=index)
+        case driver.DocumentTooLarge():
+            return TooLarge("The record is larger than the store takes: send less.")
+        case BSONError() | OverflowError() | UnicodeError():
+            return InvalidInput("Text must be Unicode, keys without NUL, integers of 64 bits.")
+        case driver.WaitQueueTimeoutError():
+            return Overloaded("Every connection to the store is busy: try again.")
+        case driver.ConfigurationError() | driver.InvalidName():
+            return Misconfigured("MongoDB refused the settings: check MODELYARD_MONGO_URL.")
+        case driver.OperationFailure(code=code) if code in _DENIED:
+            return Misconfigured("MongoDB refused the credentials: check MODELYARD_MONGO_URL.")
+        case driver.OperationFailure(code=code) if code in _BAD_QUERY:
+            return InvalidInput("The store refused this query or value.")
+    return StoreUnavailable(f"The store does not answer: try again ({type(error).__name__}).")
+
+
+def _index_of(error: driver.DuplicateKeyError) -> str:
+    found = re.search(r" index: (\S+)", (error.details or {}).get("errmsg", ""))
+    return found[1] if found else "unknown"

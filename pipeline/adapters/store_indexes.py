@@ -1,0 +1,95 @@
+"""Which collections there are and which indexes each one has: a new record kind is a new row.
+
+An index is listed here because a query needs it or because a rule holds through it. Every kind
+also gets the ones in `indexes_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from schemas.access import Token, User
+from schemas.base import Record, StatefulRecord
+from schemas.container import Container, Desired
+from schemas.image import Image
+from schemas.node import Node
+from schemas.secret import Secret
+from schemas.states import ContainerStatus, ImageStatus, NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`only` makes it partial: records that do not match are not in it."""
+
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    unique: bool = False
+    only: Mapping[str, Any] | None = None
+
+
+def _ascending(*fields: str) -> tuple[tuple[str, int], ...]:
+    return tuple((field, 1) for field in fields)
+
+
+def _living(states: type[StrEnum]) -> dict[str, list[str]]:
+    # A partial index knows `$in` and no `$ne`.
+    return {"$in": [state.value for state in states if state.value != "DELETED"]}
+
+
+_NEWEST = (("created_at", -1), ("_id", -1))
+
+_PAGES = Index("org_newest", (("org", 1), *_NEWEST))
+_PAGES_BY_STATUS = Index("status_org_newest", (("status", 1), ("org", 1), *_NEWEST))
+_PAGES_BY_NAME = Index("name_org_newest", (*_ascending("name", "org"), *_NEWEST))
+_UNSENT = Index("unsent", _ascending("outbox.time"), only={"outbox.time": {"$exists": True}})
+"""Holds only what waits to be sent, so that a sweep that finds nothing reads nothing."""
+
+INDEXES: dict[type[Record], tuple[Index, ...]] = {
+    Image: (
+        _PAGES_BY_NAME,
+        Index(
+            "name_taken",
+            _ascending("org", "name"),
+            unique=True,
+            only={"named": True, "status": _living(ImageStatus)},
+        ),
+        Index("reference", (*_ascending("reference", "org"), *_NEWEST)),
+        Index("digest", _ascending("digest", "org"), only={"digest": {"$exists": True}}),
+    ),
+    Container: (
+        _PAGES_BY_NAME,
+        Index(
+            "name_taken",
+            _ascending("org", "name"),
+            unique=True,
+            only={
+                "status": _living(ContainerStatus),
+                "desired": {"$in": [Desired.RUNNING.value, Desired.STOPPED.value]},
+            },
+        ),
+        Index("node_status", _ascending("node", "status")),
+        Index("image_status", _ascending("image", "status")),
+    ),
+    Node: (
+        Index("name_taken", _ascending("name"), unique=True, only={"status": _living(NodeStatus)}),
+    ),
+    User: (Index("name_taken", _ascending("name", "org"), unique=True),),
+    Token: (
+        Index(
+            "secret_hash",
+            _ascending("secret_hash"),
+            unique=True,
+            only={"secret_hash": {"$type": "string"}},
+        ),
+        Index("user", _ascending("user"), only={"user": {"$type": "string"}}),
+    ),
+    Secret: (Index("name_taken", _ascending("name", "org"), unique=True),),
+}
+
+
+def indexes_of(kind: type[Record]) -> tuple[Index, ...]:
+    by_status = (_PAGES_BY_STATUS,) if issubclass(kind, StatefulRecord) else ()
+    return (_PAGES, *by_status, _UNSENT, *INDEXES[kind])
