@@ -75,7 +75,7 @@ class _Rule:
 
 
 def _rules(bridge: str, subnet: ipaddress.IPv4Network) -> list[_Rule]:
-    """Containers may call out and are answered. Published ports need no rule: a proxy serves them."""
+    """Containers may call out and are answered. Published ports go through the engine's proxy."""
     mine = ("-m", "comment", "--comment", bridge)
     answers = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
     return [

@@ -18,7 +18,7 @@ async def remove(name: str, *, timeout_s: float = 5) -> None:
     """
 
     async def gone() -> bool:
-        return all([_removed(top) for top in _tops(name)])
+        return all(map(_removed, _tops(name)))
 
     await probes.until(gone, timeout_s=timeout_s)
 

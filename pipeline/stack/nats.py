@@ -1,4 +1,4 @@
-"""The broker: `nats-server` with JetStream, and who may say what on it."""
+"""The broker: `nats-server` with JetStream, configured."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pipeline.stack import probes
+from pipeline.stack.nats_access import SYSTEM_USER, accounts, org_user
 from pipeline.stack.piece import Piece, program
 
-SYSTEM_USER = "modelyard"
 MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
@@ -47,7 +47,7 @@ class NatsPiece(Piece):
         for stale in self.folder.glob("*.ports"):
             stale.unlink()
         config = _config(self.folder, self.port)
-        config["authorization"] = {"users": self._users()}
+        config["accounts"] = accounts(self._password, self._orgs)
         self._config.touch(mode=0o600)
         self._config.write_text(json.dumps(config, indent=1))
 
@@ -63,13 +63,6 @@ class NatsPiece(Piece):
         answer = await probes.get("127.0.0.1", monitoring, "/healthz")
         return answer is not None and answer.status == 200
 
-    def _users(self) -> list[dict[str, Any]]:
-        system = {"user": SYSTEM_USER, "password": self._password}
-        return [system] + [
-            {"user": org_user(org), "password": password, "permissions": permissions(org)}
-            for org, password in self._orgs.items()
-        ]
-
     def _url(self, user: str, password: str) -> str:
         return f"nats://{quote(user)}:{quote(password)}@127.0.0.1:{self.port}"
 
@@ -78,24 +71,13 @@ class NatsPiece(Piece):
         for file in self.folder.glob("*.ports"):
             text = file.read_text()
             if text:
-                return urlsplit(json.loads(text)["monitoring"][0]).port
+                address: str = json.loads(text)["monitoring"][0]
+                return urlsplit(address).port
         return None
 
     @property
     def _config(self) -> Path:
         return self.folder / "nats.conf"
-
-
-def org_user(org: str) -> str:
-    return f"org-{org}"
-
-
-def permissions(org: str) -> dict[str, Any]:
-    """Commands of one org and the events of one org, nothing else."""
-    return {
-        "publish": {"allow": [f"yard.cmd.{org}.>"]},
-        "subscribe": {"allow": [f"yard.evt.{org}.>", f"_INBOX_{org}.>"]},
-    }
 
 
 def _config(folder: Path, port: int) -> dict[str, Any]:

@@ -42,9 +42,9 @@ async def accepts(host: str, port: int, *, timeout_s: float = 2) -> bool:
     try:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
+            await _close(writer)
     except (OSError, TimeoutError):
         return False
-    writer.close()
     return True
 
 
@@ -59,9 +59,14 @@ async def _asked(
                 writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
                 return _answer(await reader.read())
             finally:
-                writer.close()
+                await _close(writer)
     except (OSError, TimeoutError):
         return None
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    await writer.wait_closed()
 
 
 def _answer(text: bytes) -> Answer | None:
