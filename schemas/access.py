@@ -38,6 +38,7 @@ class Permission(StrEnum):
     DEAD_LETTER_VIEW = "dead-letter:view"
     DEAD_LETTER_WRITE = "dead-letter:write"
     TOKEN_WRITE = "token:write"
+    USER_WRITE = "user:write"
 
 
 class Principal(Shape):
@@ -56,23 +57,27 @@ class User(Record):
     resource: ClassVar[str] = "user"
 
     name: str
-    password_hash: str
+    password_hash: str = Field(repr=False)
     role: Role
     active: bool = True
 
 
 class Token(Record):
-    """A token that was handed out. Only a hash of an API key is kept; a JWT is not kept at all."""
+    """A token that was handed out. Only a hash of an API key is kept; a JWT is not kept at all.
+
+    The `uuid` is the id inside the token (`jti` of a JWT).
+    """
 
     collection: ClassVar[str] = "tokens"
     resource: ClassVar[str] = "token"
 
     name: str
     kind: str
-    """`jwt` or `api-key`."""
+    """`jwt` or `api-key`; `session` notes a login that was ended before its tokens expired."""
     role: Role
-    secret_hash: str | None = None
+    secret_hash: str | None = Field(default=None, repr=False)
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     created_by: str | None = None
-    user: str | None = Field(default=None)
+    user: str | None = None
+    """uuid of the user with whom it ends; None for tokens of nodes, which outlive users."""

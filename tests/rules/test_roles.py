@@ -1,0 +1,72 @@
+import pytest
+
+from pipeline.errors import PermissionDenied
+from pipeline.rules.roles import permissions, require
+from schemas.access import Permission, Principal, Role
+
+
+def held(role: Role, own: bool = True) -> frozenset[Permission]:
+    return permissions([role], own=own)
+
+
+def test_an_admin_of_the_installation_holds_everything() -> None:
+    assert held(Role.ADMIN) == frozenset(Permission)
+
+
+def test_nobody_of_another_organisation_changes_nodes() -> None:
+    for role in Role:
+        assert Permission.NODE_WRITE not in held(role, own=False)
+    assert held(Role.ADMIN, own=False) == frozenset(Permission) - {Permission.NODE_WRITE}
+
+
+def test_a_member_does_everything_but_administration() -> None:
+    lacking = frozenset(Permission) - held(Role.MEMBER)
+    assert lacking == {
+        Permission.TOKEN_WRITE,
+        Permission.USER_WRITE,
+        Permission.DEAD_LETTER_WRITE,
+        Permission.NODE_WRITE,
+    }
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.MEMBER])
+@pytest.mark.parametrize("own", [True, False])
+def test_admin_and_member_hold_every_container_permission(role: Role, own: bool) -> None:
+    assert held(role, own) >= {
+        Permission.CONTAINER_RUN,
+        Permission.CONTAINER_STOP,
+        Permission.CONTAINER_VIEW,
+        Permission.LOG_VIEW,
+        Permission.IMAGE_BUILD,
+    }
+
+
+def test_a_viewer_only_looks() -> None:
+    assert held(Role.VIEWER)
+    assert all(permission.endswith(":view") for permission in held(Role.VIEWER))
+
+
+def test_a_node_sees_what_it_runs_and_reports_itself() -> None:
+    assert held(Role.NODE) == {
+        Permission.NODE_VIEW,
+        Permission.NODE_WRITE,
+        Permission.IMAGE_VIEW,
+        Permission.CONTAINER_VIEW,
+    }
+
+
+def test_no_roles_hold_nothing() -> None:
+    assert permissions([], own=True) == frozenset()
+
+
+def test_a_missing_permission_is_named() -> None:
+    viewer = Principal(
+        id="user:1",
+        org="acme",
+        name="vic",
+        roles=frozenset({Role.VIEWER}),
+        permissions=held(Role.VIEWER),
+    )
+    require(viewer, Permission.IMAGE_VIEW)
+    with pytest.raises(PermissionDenied, match="image:write"):
+        require(viewer, Permission.IMAGE_WRITE)
