@@ -180,8 +180,17 @@ class EngineUnavailable(EngineError):
 
 
 class PullFailed(EngineError):
+    """`facts["reason"]` is `stalled`, or `failed` with the engine's words in `engine`."""
+
     code = "pull_failed"
     retryable = True
+
+
+class PullImpossible(PullFailed):
+    """No retry can help: `facts["reason"]` is `not_found`, `platform` or `invalid`."""
+
+    code = "pull_impossible"
+    retryable = False
 
 
 class PullDenied(EngineError):
@@ -205,6 +214,24 @@ class ForeignContainer(EngineError):
 
 class ContainerMissing(EngineError):
     code = "container_missing"
+
+
+class ImageMissing(EngineError):
+    """The engine was asked to create a container from an image that it does not have."""
+
+    code = "image_missing"
+
+
+class PathMissing(EngineError):
+    """The container has no such file or folder."""
+
+    code = "path_missing"
+
+
+class CreateFailed(EngineError):
+    """The engine refused to create the container as it was described."""
+
+    code = "create_failed"
 
 
 class StartFailed(EngineError):

@@ -89,7 +89,10 @@ class EngineEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One chunk of output: whole lines where the program wrote whole lines."""
+    """One chunk of output: whole lines, with their newline, where the program wrote whole lines.
+
+    The texts of one stream joined are what was written to it.
+    """
 
     stream: Literal["stdout", "stderr"]
     time: datetime
@@ -98,7 +101,15 @@ class LogLine:
 
 
 class Engine(Protocol):
-    """A container engine. Raises the EngineError family only; never blocks the event loop."""
+    """A container engine. Never blocks the event loop.
+
+    Raises the EngineError family, AlreadyExists where `create` says so, Overloaded when too many
+    outputs are followed at once, and Misconfigured when its address or version cannot work.
+    """
+
+    async def ping(self) -> None:
+        """Raises EngineUnavailable."""
+        ...
 
     async def info(self) -> EngineInfo: ...
 
@@ -111,7 +122,11 @@ class Engine(Protocol):
         stall_s: float,
         progress: PullProgress,
     ) -> str:
-        """Returns the image id. A cancelled or failed pull leaves no tag behind."""
+        """Returns the image id. A cancelled or failed pull leaves no tag behind.
+
+        Raises PullFailed (reason `stalled` after `stall_s` without a sign of life), PullImpossible,
+        PullDenied and DiskFull.
+        """
         ...
 
     async def image_id(self, reference: str) -> str | None:
@@ -123,7 +138,12 @@ class Engine(Protocol):
         ...
 
     async def create(self, plan: LaunchPlan) -> str:
-        """Returns the full id. Raises ForeignContainer when the name is taken by anything."""
+        """Returns the full id.
+
+        When the name is taken, never touches the holder and raises AlreadyExists where it carries
+        the plan's own `modelyard.container` label (`facts`: `id`, `labels`, `state`, to adopt it),
+        else ForeignContainer. Raises ImageMissing, CreateFailed and DiskFull too.
+        """
         ...
 
     async def start(self, id: str) -> None:
@@ -146,12 +166,30 @@ class Engine(Protocol):
 
     def logs(
         self, id: str, *, tail: int | None, since: datetime | None, follow: bool
-    ) -> AsyncIterator[LogLine]: ...
+    ) -> AsyncIterator[LogLine]:
+        """Ends with the output, or when a followed container ends.
+
+        `since` is inclusive, in whole microseconds. Raises ContainerMissing and, when the stream
+        is cut, EngineUnavailable.
+        """
+        ...
 
     def events(
         self, *, since: datetime | None, labels: Mapping[str, str]
     ) -> AsyncIterator[EngineEvent]:
-        """Container events until cancelled; raises EngineUnavailable when the stream is cut."""
+        """Container events until cancelled; raises EngineUnavailable when the stream is cut.
+
+        `since` (inclusive) replays what the engine remembers: its newest few hundred events, and
+        nothing from before its own start.
+        """
+        ...
+
+    async def copy_in(self, id: str, path: str, tar: AsyncIterator[bytes]) -> None:
+        """Unpacks a TAR into the folder `path`. Raises ContainerMissing and PathMissing."""
+        ...
+
+    def copy_out(self, id: str, path: str) -> AsyncIterator[bytes]:
+        """`path` as a TAR. Raises ContainerMissing and PathMissing."""
         ...
 
 
@@ -184,6 +222,10 @@ class ResolvedImage:
     has_healthcheck: bool
     command: tuple[str, ...]
     """Entrypoint and Cmd together; empty when the image names none."""
+    user: str = ""
+    """Of the image configuration; empty means root."""
+    missing: tuple[str, ...] = ()
+    """Digests of layers that the registry does not have."""
 
 
 @dataclass(frozen=True, slots=True)

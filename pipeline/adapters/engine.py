@@ -1,0 +1,267 @@
+"""The Docker Engine, API 1.41 (Docker 20.10) and newer, behind `pipeline.ports.Engine`.
+
+A family of files: this one says what is asked of an engine, `engine_link` how one waits for it,
+`engine_client` is the only one that imports the SDK, the others turn its words into our values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Self
+from urllib.parse import quote
+
+from pipeline.adapters import engine_shapes as shapes
+from pipeline.adapters import engine_times as times
+from pipeline.adapters.engine_link import DEFAULT_PATIENCE, EngineLink, Patience
+from pipeline.adapters.engine_output import LogDecoder
+from pipeline.adapters.engine_pull import JsonLines, Pull
+from pipeline.adapters.engine_stream import ByteStream
+from pipeline.errors import (
+    AlreadyExists,
+    ContainerMissing,
+    CreateFailed,
+    EngineUnavailable,
+    ForeignContainer,
+    ImageMissing,
+    PullFailed,
+    StartFailed,
+)
+from pipeline.ports import (
+    Credentials,
+    EngineContainer,
+    EngineEvent,
+    EngineInfo,
+    LaunchPlan,
+    LogLine,
+    PullProgress,
+)
+
+OWN_LABEL = "modelyard.container"
+"""Whose container it is: create() compares it when a name is taken."""
+
+_NAME_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 0)
+_HEADERS_LATE_S = 5.0
+
+
+class DockerEngine:
+    """Fulfils `pipeline.ports.Engine`. Contacts nobody until the first call."""
+
+    def __init__(self, docker_host: str, *, patience: Patience = DEFAULT_PATIENCE) -> None:
+        """`docker_host` empty: DOCKER_HOST with its companions for TLS, then the default socket."""
+        self._link = EngineLink(docker_host, patience)
+        self._pull_heard_at = 0.0
+        """Loop time of the newest sign of life of any pull."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, docker_host: str, *, patience: Patience = DEFAULT_PATIENCE
+    ) -> AsyncIterator[Self]:
+        engine = cls(docker_host, patience=patience)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+    async def close(self) -> None:
+        """Ends every pull, followed output and event stream. Idempotent."""
+        await self._link.close()
+
+    async def ping(self) -> None:
+        await self._link.call("HEAD", "/_ping")
+
+    async def info(self) -> EngineInfo:
+        system, version = await asyncio.gather(
+            self._link.call("GET", "/info"), self._link.call("GET", "/version")
+        )
+        return shapes.info(system, version)
+
+    # --- images -------------------------------------------------------------------------------
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        credentials: Credentials | None,
+        platform: str | None,
+        stall_s: float,
+        progress: PullProgress,
+    ) -> str:
+        """A pull whose layers all wait for other pulls of this engine is not stalled by that."""
+        pull = Pull(reference, credentials)
+        pieces = self._link.stream(
+            "POST",
+            "/images/create",
+            pool="pulls",
+            # The stall clock below is the one that counts: this one only ends the thread.
+            header_s=stall_s + _HEADERS_LATE_S,
+            endless=True,
+            refused=pull.refused,
+            params=shapes.pull_params(reference, platform),
+            headers=shapes.registry_auth(credentials),
+        )
+        async with aclosing(pieces):
+            await self._follow(pull, pieces, stall_s, progress)
+        id = await self.image_id(shapes.pulled_name(reference))
+        if id is None:
+            raise PullFailed(f"{reference} was pulled and is gone already.", reason="failed")
+        return id
+
+    async def _follow(
+        self, pull: Pull, pieces: ByteStream, stall_s: float, progress: PullProgress
+    ) -> None:
+        reported: tuple[int, int | None] | None = None
+        while (piece := await self._next_piece(pull, pieces, stall_s)) is not None:
+            pull.feed(piece)
+            if reported != (now := (pull.ledger.done, pull.ledger.total)):
+                reported = now
+                await progress(*now)
+
+    async def _next_piece(self, pull: Pull, pieces: ByteStream, stall_s: float) -> bytes | None:
+        now = asyncio.get_running_loop().time
+        while True:
+            try:
+                async with asyncio.timeout(stall_s):
+                    piece = await anext(pieces, None)
+            except TimeoutError as error:
+                if pull.ledger.is_queued and now() - self._pull_heard_at < stall_s:
+                    continue
+                message = f"Pulling {pull.reference} stalled: nothing came for {stall_s:g} s."
+                raise PullFailed(message, reason="stalled") from error
+            self._pull_heard_at = now()
+            return piece
+
+    async def image_id(self, reference: str) -> str | None:
+        try:
+            found = await self._link.call("GET", f"/images/{quote(reference, safe='/:@')}/json")
+        except ImageMissing:
+            return None
+        return str(found["Id"])
+
+    async def image_digests(self) -> frozenset[str]:
+        images = await self._link.call("GET", "/images/json")
+        names = [name for image in images for name in image.get("RepoDigests") or ()]
+        return frozenset(name.partition("@")[2] for name in names if "@sha256:" in name)
+
+    # --- containers ---------------------------------------------------------------------------
+
+    async def create(self, plan: LaunchPlan) -> str:
+        """Retries for 1.5 s while the name is held by a container that the engine does not show:
+        one that is just being created or removed."""
+        request = {"params": {"name": plan.name}, "json": shapes.creation(plan)}
+        for pause_s in _NAME_PAUSES_S:
+            try:
+                found = await self._link.call(
+                    "POST", "/containers/create", fallback=CreateFailed, **request
+                )
+                return str(found["Id"])
+            except AlreadyExists as taken:
+                holder = await self.inspect(plan.name)
+                if holder is not None:
+                    raise _name_taken(plan, holder) from taken
+            await asyncio.sleep(pause_s)
+        raise EngineUnavailable(
+            f"The engine keeps the name {plan.name} for a container that it does not show; "
+            "try again later."
+        )
+
+    async def start(self, id: str) -> None:
+        await self._link.call("POST", f"{_at(id)}/start", fallback=StartFailed)
+
+    async def inspect(self, id_or_name: str) -> EngineContainer | None:
+        try:
+            return shapes.container(await self._link.call("GET", f"{_at(id_or_name)}/json"))
+        except ContainerMissing:
+            return None
+
+    async def list(self, labels: Mapping[str, str]) -> Sequence[EngineContainer]:
+        """One call per container: the engine's own list lacks exit codes, health and times."""
+        params = {"all": "1", "filters": shapes.label_filters(labels)}
+        listed = await self._link.call("GET", "/containers/json", params=params)
+        found = await asyncio.gather(*(self.inspect(one["Id"]) for one in listed))
+        return [one for one in found if one is not None]
+
+    async def stop(self, id: str, *, grace_s: int) -> None:
+        params = {"t": str(grace_s)}
+        try:
+            await self._link.call(
+                "POST", f"{_at(id)}/stop", pool="waits", extra_s=grace_s, params=params
+            )
+        except ContainerMissing:
+            return
+
+    async def remove(self, id: str) -> None:
+        """With its anonymous volumes. Returns when the name is free again."""
+        try:
+            await self._link.call("DELETE", _at(id), pool="waits", params={"force": "1", "v": "1"})
+        except ContainerMissing:
+            await self._wait_until_removed(id)
+
+    async def _wait_until_removed(self, id: str) -> None:
+        """Somebody else's removal may be under way; when it is over the engine answers 404."""
+        try:
+            await self._link.call(
+                "POST", f"{_at(id)}/wait", pool="waits", params={"condition": "removed"}
+            )
+        except ContainerMissing:
+            return
+
+    # --- streams ------------------------------------------------------------------------------
+
+    async def logs(
+        self, id: str, *, tail: int | None, since: datetime | None, follow: bool
+    ) -> AsyncIterator[LogLine]:
+        decoder = LogDecoder()
+        params = shapes.log_params(tail=tail, since=since, follow=follow)
+        pieces = self._link.stream("GET", f"{_at(id)}/logs", endless=follow, params=params)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for line in decoder.feed(piece):
+                    yield line
+        for line in decoder.finish():
+            yield line
+
+    async def events(
+        self, *, since: datetime | None, labels: Mapping[str, str]
+    ) -> AsyncIterator[EngineEvent]:
+        lines = JsonLines()
+        params = {"filters": shapes.event_filters(labels)}
+        params |= {"since": times.written(since)} if since else {}
+        pieces = self._link.stream("GET", "/events", endless=True, params=params)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for found in lines.feed(piece):
+                    yield shapes.event(found)
+        raise EngineUnavailable("The engine's stream of events was cut.")
+
+    async def copy_in(self, id: str, path: str, tar: AsyncIterator[bytes]) -> None:
+        kind = {"Content-Type": "application/x-tar"}
+        await self._link.send("PUT", f"{_at(id)}/archive", tar, params={"path": path}, headers=kind)
+
+    async def copy_out(self, id: str, path: str) -> AsyncIterator[bytes]:
+        pieces = self._link.stream("GET", f"{_at(id)}/archive", params={"path": path})
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+
+def _at(id_or_name: str) -> str:
+    return f"/containers/{quote(id_or_name, safe='')}"
+
+
+def _name_taken(plan: LaunchPlan, holder: EngineContainer) -> AlreadyExists | ForeignContainer:
+    own = plan.labels.get(OWN_LABEL)
+    if own is None or holder.labels.get(OWN_LABEL) != own:
+        return ForeignContainer(
+            f"The name {plan.name} is held by a container that is not ours: remove or rename it.",
+            id=holder.id,
+        )
+    return AlreadyExists(
+        f"The container {plan.name} is there already.",
+        id=holder.id,
+        labels=dict(holder.labels),
+        state=holder.state,
+    )
