@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
-from pipeline.errors import AlreadyExists, EngineUnavailable, LostRace, NotFound
+from pipeline.errors import AlreadyExists, EngineUnavailable, LostRace
 from pipeline.ports import Engine, EngineInfo, GpuInventory, GpuReading
 from schemas.image import Platform
 from schemas.node import Inventory, Node
@@ -60,14 +60,15 @@ class Registration:
         """Write a heartbeat with the inventory as it is now. Idempotent.
 
         Until `reconciled` the node does not become READY, so that nothing is placed on a machine
-        whose containers are not understood yet.
+        whose containers are not understood yet. A node that was LOST has to reconcile anew, since
+        its containers may run elsewhere by now.
         """
         status, reason, inventory = await self._look()
-        if status is NodeStatus.READY and not reconciled:
+        node = await self._store.find_one(Node, org=EVERY_ORG, where={"_id": self._uuid})
+        was_lost = node is not None and node.status is NodeStatus.LOST
+        if status is NodeStatus.READY and (was_lost or not reconciled):
             status, reason = NodeStatus.NOT_READY, "the agent is comparing its containers"
-        try:
-            node = await self._store.get(Node, self._uuid, org=EVERY_ORG)
-        except NotFound:
+        if node is None:
             node = await self._register(status, reason, inventory)
         return await self._write(node, status, reason, inventory)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from pipeline.core.launches import Launches
 from pipeline.core.node_records import NodeRecords
-from pipeline.core.restarts import Restarts
 from pipeline.errors import EngineUnavailable, Fenced, NotFound, YardError
 from pipeline.ports import Engine, EngineContainer
 from pipeline.rules import launching, observation
@@ -21,20 +21,23 @@ RECONNECT_S = 0.5
 
 
 class Watching:
-    """Events say when to look, reconciliation looks at everything; neither alone is trusted."""
+    """Events say when to look, reconciliation looks at everything; neither alone is trusted.
+
+    Followers are told of every container that was looked at: restart timers, probes.
+    """
 
     def __init__(
         self,
         engine: Engine,
         launches: Launches,
-        restarts: Restarts,
         records: NodeRecords,
+        followers: Sequence[Callable[[Container], None]],
         *,
         site: launching.Site,
     ) -> None:
         self._engine = engine
         self._launches = launches
-        self._restarts = restarts
+        self._followers = followers
         self._records = records
         self._site = site
         self._since: datetime | None = None
@@ -63,7 +66,8 @@ class Watching:
             log.warning("could not look at container %s: %s", uuid, error)
             return
         if container is not None:
-            self._restarts.follow(container)
+            for follow in self._followers:
+                follow(container)
 
     async def reconcile(self) -> None:
         """Compare every container of ours on the engine with the store, and mend both.
