@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pymongo import IndexModel, ReturnDocument, UpdateOne, WriteConcern
+from pymongo import IndexModel, ReturnDocument, UpdateOne
 from pymongo import errors as driver
 
 from pipeline.adapters.store_documents import (
@@ -71,7 +71,6 @@ PATIENCE_S = 10.0
 """The same with the wait for one of the driver's threads, when all of them hang."""
 
 _AFTER = ReturnDocument.AFTER
-_ONE_UNJOURNALED = WriteConcern(w=1, j=False)
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _DENIED = frozenset({13, 18})
 _INDEX_CHANGED = frozenset({85, 86})
@@ -208,9 +207,7 @@ class Store:
             UpdateOne({"_id": uuid}, {"$pull": {"outbox": {"id": {"$in": list(sent)}}}})
             for uuid, sent in ids.items()
         ]
-        # A mark that a crash takes back costs one more publish, which the broker drops.
-        unjournaled = self._collection(kind).with_options(write_concern=_ONE_UNJOURNALED)
-        await _asked(unjournaled.bulk_write(marks, ordered=False))
+        await _asked(self._collection(kind).bulk_write(marks, ordered=False))
 
     async def unsent(self, kind: type[R], *, before: datetime, limit: int) -> list[R]:
         """Records whose outbox holds a message older than `before`."""

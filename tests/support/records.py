@@ -1,0 +1,82 @@
+"""Records as tests need them: complete, and boring where the test does not look."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.core import records
+from schemas.container import Container, ContainerSpec
+from schemas.image import Image, Platform, ReferenceParts
+from schemas.message import Message
+from schemas.node import Gpu, Inventory, Node
+
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ORG = "acme"
+GIB = 2**30
+AMD64 = Platform(architecture="amd64")
+
+
+def after(seconds: float) -> datetime:
+    return AT + timedelta(seconds=seconds)
+
+
+def image(*, at: datetime = AT, org: str = ORG, **values: Any) -> Image:
+    given: dict[str, Any] = {
+        "uuid": records.new_id(),
+        "name": "model",
+        "reference": "registry.test/model:1",
+        "parts": ReferenceParts(registry="registry.test", repository="model", tag="1"),
+    }
+    return Image(org=org, created_at=at, updated_at=at, **given | values)
+
+
+def container(*, at: datetime = AT, org: str = ORG, **values: Any) -> Container:
+    given: dict[str, Any] = {
+        "uuid": records.new_id(),
+        "name": records.new_id(),
+        "spec": ContainerSpec(image="model"),
+        "spec_hash": "0" * 64,
+        "image": "image",
+        "pull": "registry.test/model@sha256:0",
+    }
+    return Container(org=org, created_at=at, updated_at=at, **given | values)
+
+
+def gpu(uuid: str, **values: Any) -> Gpu:
+    given: dict[str, Any] = {
+        "index": 0,
+        "model": "NVIDIA A100-SXM4-80GB",
+        "memory_bytes": 80 * GIB,
+        "compute_capability": "8.0",
+    }
+    return Gpu(uuid=uuid, **given | values)
+
+
+def inventory(*gpus: Gpu, **values: Any) -> Inventory:
+    given: dict[str, Any] = {
+        "engine_version": "26.1.5",
+        "platform": AMD64,
+        "cpus": 16,
+        "memory_bytes": 64 * GIB,
+        "driver": "550.54.14" if gpus else None,
+        "cuda": "12.4" if gpus else None,
+    }
+    return Inventory(gpus=list(gpus), **given | values)
+
+
+def node(name: str = "node-1", *gpus: Gpu, at: datetime = AT, **values: Any) -> Node:
+    given: dict[str, Any] = {
+        "uuid": records.new_id(),
+        "org": "installation",
+        "name": name,
+        "address": "127.0.0.1",
+        "inventory": inventory(*gpus),
+        "last_heartbeat": at,
+        "agent_started_at": at,
+    }
+    return Node(created_at=at, updated_at=at, **given | values)
+
+
+def message(id: str = "m1", *, at: datetime = AT) -> Message:
+    return Message(id=id, subject="yard.evt.acme.image.x.created", type="test", time=at)
