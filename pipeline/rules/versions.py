@@ -1,0 +1,28 @@
+"""Versions as dotted integers: drivers, CUDA, compute capabilities."""
+
+from __future__ import annotations
+
+import re
+
+_LEADING = re.compile(r"\s*(\d+(?:\.\d+)*)")
+
+
+def parse(text: str | None) -> tuple[int, ...] | None:
+    """The leading dotted integers, so that `550.54.14-server` is a version and `11` is `11.0`.
+
+    None when there are none.
+    """
+    found = _LEADING.match(text or "")
+    if found is None:
+        return None
+    numbers = [int(part) for part in found[1].split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def reaches(actual: str | None, required: str | None) -> bool:
+    """Is `actual` known and at least `required`? Anything reaches no requirement."""
+    least = parse(required)
+    known = parse(actual)
+    return least is None or (known is not None and known >= least)
