@@ -109,7 +109,8 @@ ADVISORIES = StagePlan(
     workers=1,
     cloud_events=False,
 )
-"""Turns the broker's advisories into dead letters. Run by every worker, made by `prepare`."""
+"""Turns the broker's advisories into dead letters. Run by every worker."""
+DURABLES = (*STAGES, ADVISORIES)
 
 
 def node_stage(node: str) -> StagePlan:

@@ -1,0 +1,140 @@
+"""Taking messages from a durable.
+
+nats-py's own fetch (2.16) waits out its whole timeout when the consumer is deleted, and after a
+reconnect, because it does not see that its request is gone. This one asks again at once, or says
+what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from pipeline.adapters.bus_connection import Connection
+from pipeline.adapters.bus_errors import FOREIGN, translated
+from pipeline.errors import BusUnavailable
+from pipeline.rules.topology import StagePlan
+
+log = logging.getLogger(__name__)
+
+EXPIRES_S = 30
+HEARTBEAT_S = 10
+"""While a request waits, the broker says so at this interval; two missed ones void it."""
+DRAIN_S = 2
+NANOSECONDS = 1_000_000_000
+
+_NO_RESPONDERS, _TIMEOUT, _NONE, _CONFLICT, _ALIVE = "503", "408", "404", "409", "100"
+
+
+class Pull:
+    """One request at a time, for as many messages as there is room for."""
+
+    def __init__(self, client: Client, plan: StagePlan, inbox: str) -> None:
+        self._client = client
+        self._plan = plan
+        self._inbox = inbox
+        self._asked = 0
+        self._due = 0
+        """Messages that the running request may still bring."""
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+        """None wakes the reader to ask again."""
+
+    async def next(self, room: int) -> Msg:
+        """Wait for one message; `room`, at least 1, is how many the caller can take on.
+
+        Raises BusUnavailable; `facts["missing"]` names the durable when it does not exist.
+        """
+        while True:
+            if self._due <= 0 and self._arrived.empty():
+                await self._ask(room)
+            message = await self._arrival()
+            if message is None:
+                self._due = 0
+            elif (status := (message.headers or {}).get("Status")) and not message.reply:
+                self._heed(status, message)
+            else:
+                self._due -= 1
+                return message
+
+    def left_over(self) -> list[Msg]:
+        """Messages that arrived and were not taken: the caller hands them back."""
+        left = []
+        while not self._arrived.empty():
+            message = self._arrived.get_nowait()
+            if message is not None and message.reply:
+                left.append(message)
+        return left
+
+    async def receive(self, message: Msg) -> None:
+        self._arrived.put_nowait(message)
+
+    def ask_again(self) -> None:
+        self._arrived.put_nowait(None)
+
+    async def _ask(self, room: int) -> None:
+        self._asked += 1
+        wanted = {
+            "batch": room,
+            "expires": EXPIRES_S * NANOSECONDS,
+            "idle_heartbeat": HEARTBEAT_S * NANOSECONDS,
+        }
+        with translated():
+            await self._client.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._plan.stream.name}.{self._plan.durable}",
+                json.dumps(wanted).encode(),
+                reply=f"{self._inbox}.{self._asked}",
+            )
+        self._due = room
+
+    async def _arrival(self) -> Msg | None:
+        try:
+            async with asyncio.timeout(2.5 * HEARTBEAT_S):
+                return await self._arrived.get()
+        except TimeoutError:
+            return None
+
+    def _heed(self, status: str, message: Msg) -> None:
+        if status == _ALIVE or not message.subject.endswith(f".{self._asked}"):
+            return
+        self._due = 0
+        if status in (_TIMEOUT, _NONE):
+            return
+        headers: Mapping[str, str] = message.headers or {}
+        description = headers.get("Description", "")
+        gone = status == _NO_RESPONDERS or "Deleted" in description
+        raise BusUnavailable(
+            f"The durable {self._plan.durable} gives nothing ({status} {description.strip()}).",
+            missing=self._plan.durable if gone else None,
+        )
+
+
+@asynccontextmanager
+async def pull(connection: Connection, plan: StagePlan) -> AsyncIterator[Pull]:
+    """On leaving, everything that the broker had sent has arrived: see `Pull.left_over`."""
+    client = connection.client
+    opened = Pull(client, plan, client.new_inbox())
+    with translated():
+        subscription = await client.subscribe(f"{opened._inbox}.*", cb=opened.receive)
+    try:
+        with connection.on_reconnect(opened.ask_again):
+            yield opened
+    finally:
+        await _drain(connection, subscription)
+
+
+async def _drain(connection: Connection, subscription: Subscription) -> None:
+    """Stop deliveries and wait for those under way, so that they can be handed back."""
+    if not connection.connected:
+        return
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            await subscription.drain()  # type: ignore[no-untyped-call]
+    except FOREIGN as error:
+        log.warning("messages under way come back after their ack wait: %s", error)
