@@ -26,6 +26,10 @@ class Settings(BaseSettings):
     url: str = "http://127.0.0.1:8000"
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    nats_port: int = 4222
+    """Of the embedded stack, as are `mongo_port` and `registry_port`."""
+    mongo_port: int = 27017
+    registry_port: int = 5000
 
     # keys
     signing_key: SecretStr = SecretStr("")
@@ -39,6 +43,8 @@ class Settings(BaseSettings):
     """Used by the command line."""
     access_token_s: int = 300
     refresh_token_s: int = 8 * 3600
+    login_failures_per_minute: int = Field(default=30, ge=30)
+    """Per user and address; clients that try a wrong password several times must not be cut off."""
 
     # the network guard
     allow_private_addresses: bool = False

@@ -42,10 +42,10 @@ class MongodPiece(Piece):
 
     @property
     def url(self) -> str:
-        """With credentials."""
+        """With credentials. The database in it is the one that knows the user."""
         return (
-            f"mongodb://{USER}:{self._password}@127.0.0.1:{self.port}/"
-            f"?replicaSet={REPLICA_SET}&authSource=admin"
+            f"mongodb://{USER}:{self._password}@127.0.0.1:{self.port}/admin"
+            f"?replicaSet={REPLICA_SET}"
         )
 
     def prepare(self) -> None:

@@ -10,7 +10,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from pipeline.errors import Misconfigured
 from pipeline.stack import probes
@@ -25,9 +24,9 @@ class Piece(ABC):
     Data and port stay the same over restarts. `pause` and `kill` are what faults do to it.
     """
 
-    name: ClassVar[str]
-    start_timeout_s: ClassVar[float] = 30
-    stop_grace_s: ClassVar[float] = 10
+    name: str
+    start_timeout_s: float = 30
+    stop_grace_s: float = 10
 
     def __init__(self, folder: Path, *, log: Path | None = None) -> None:
         self.folder = folder.absolute()

@@ -1,0 +1,102 @@
+"""`modelyard up` and `down`: the whole system on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli.client import FAILED, err, out
+from pipeline.errors import YardError
+from pipeline.settings import Settings
+from pipeline.stack.blueprint import PIECES
+from pipeline.stack.detached import Facts, Voice, start_detached
+from pipeline.stack.leftovers import take_down
+from pipeline.stack.running import Wishes, run_stack
+from pipeline.stack.state import State
+
+
+def up(
+    detach: Annotated[bool, typer.Option(help="Return when it is ready; it runs on.")] = False,
+    ports: Annotated[
+        str, typer.Option(help="fixed: a taken port is an error. auto: take the next free one.")
+    ] = "fixed",
+    only: Annotated[
+        str, typer.Option(help=f"Only these pieces, comma-separated: {', '.join(PIECES)}.")
+    ] = "",
+    voice: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start the embedded stack: broker, store, registry, engine, server, workers and agent.
+
+    Each piece can be replaced by an address in the settings (MODELYARD_NATS_URL,
+    MODELYARD_MONGO_URL, MODELYARD_REGISTRY, DOCKER_HOST).
+    """
+    if ports not in ("fixed", "auto"):
+        raise typer.BadParameter("must be fixed or auto.", param_hint="--ports")
+    if detach:
+        _start_in_background(ports, only)
+    else:
+        wanted = frozenset(filter(None, (name.strip() for name in only.split(","))))
+        _run(Wishes(ports == "auto", wanted or frozenset(PIECES)), voice)
+
+
+def down() -> None:
+    """Stop the embedded stack; its data stay in the state folder. Does nothing when none runs."""
+    state = State(Settings().state)
+    try:
+        ran = asyncio.run(take_down(state))
+    except YardError as error:
+        _fail(error)
+    err.print("Stopped." if ran else f"Nothing runs from {state.folder}.", highlight=False)
+
+
+def _start_in_background(ports: str, only: str) -> None:
+    state = State(Settings().state)
+    run = state.run
+    if run is not None and run.ready and run.supervisor.alive:
+        err.print(f"Runs already from {state.folder} (process {run.pid}).", highlight=False)
+        return
+    command = [sys.executable, "-m", "cli", "up", "--ports", ports, "--only", only, "--voice"]
+    try:
+        state.create()
+        facts = start_detached(command, log=state.log("supervisor"), report=_report)
+    except YardError as error:
+        _fail(error)
+    _announce(facts)
+
+
+def _run(wishes: Wishes, descriptor: int | None) -> None:
+    voice = None if descriptor is None else Voice(descriptor)
+    work = run_stack(
+        Settings(),
+        os.environ,
+        wishes,
+        report=voice.report if voice else _report,
+        ready=voice.ready if voice else _announce,
+    )
+    try:
+        asyncio.run(work)
+    except YardError as error:
+        if voice:
+            voice.failed(error.message)
+        _fail(error)
+
+
+def _report(text: str) -> None:
+    err.print(f"  {text}", highlight=False)
+
+
+def _announce(facts: Facts) -> None:
+    if "MODELYARD_TOKEN" in facts:
+        out.print(f"Dashboard  {facts['MODELYARD_URL']}/", highlight=False, soft_wrap=True)
+        out.print(f"Token      {facts['MODELYARD_TOKEN']}", highlight=False, soft_wrap=True)
+    env_file = State(Settings().state).env_file
+    err.print(f"All addresses and credentials: {env_file}", highlight=False, soft_wrap=True)
+
+
+def _fail(error: YardError) -> None:
+    err.print(f"[red]{error.message}[/]", highlight=False, soft_wrap=True)
+    raise typer.Exit(FAILED) from error

@@ -1,0 +1,51 @@
+"""Our own processes as pieces of the stack: the HTTP server, the workers, the node agent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.stack import probes
+from pipeline.stack.piece import Piece
+
+
+class AppPiece(Piece):
+    """`python -m <module>`, told everything by its environment. Ready when it runs."""
+
+    # Messages in flight are finished before a worker leaves.
+    stop_grace_s = 30
+
+    def __init__(
+        self, name: str, module: str, folder: Path, *, env: Mapping[str, str], log: Path
+    ) -> None:
+        self.name = name
+        super().__init__(folder, log=log)
+        self._module = module
+        self._env = env
+
+    def prepare(self) -> None:
+        """The environment is all."""
+
+    def environment(self) -> Mapping[str, str]:
+        return self._env
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", self._module]
+
+    async def ready(self) -> bool:
+        return self.running
+
+
+class ApiPiece(AppPiece):
+    """Ready when `/readyz` says so, which takes every dependency into account."""
+
+    start_timeout_s = 60
+
+    def __init__(self, folder: Path, *, port: int, env: Mapping[str, str], log: Path) -> None:
+        super().__init__("api", "api", folder, env=env, log=log)
+        self.port = port
+
+    async def ready(self) -> bool:
+        answer = await probes.get("127.0.0.1", self.port, "/readyz")
+        return answer is not None and answer.status == 200

@@ -1,0 +1,153 @@
+"""What a stack needs and whether it is there: the findings of `modelyard doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pipeline.errors import Misconfigured
+from pipeline.settings import Settings
+from pipeline.stack import dockerd, ports, probes
+from pipeline.stack.blueprint import DEFAULT_SOCKET
+from pipeline.stack.mongod import mongod_binary
+from pipeline.stack.piece import program
+from pipeline.stack.state import State
+
+DISK_NEEDED_BYTES = 5 * 1024**3
+_Check = Callable[[str, int], Awaitable[bool]]
+_SETUP = "Run `make setup`."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    """What to do; empty when it is fine."""
+
+
+async def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
+    """Programs, folder, engine, and either the running stack or the ports that it would take."""
+    state = State(settings.state)
+    run = state.run
+    running = run is not None and run.supervisor.alive
+    findings = [_python(), *_programs(), _folder(state), await _engine(settings, environ, state)]
+    if running:
+        return findings + await _services(state.addresses)
+    return findings + _ports(settings, environ)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info >= (3, 11)
+    return Finding("python", ok, version, "" if ok else "Use Python 3.11 or newer.")
+
+
+def _programs() -> list[Finding]:
+    searches: dict[str, Callable[[], str]] = {
+        "nats-server": lambda: program("nats-server", remedy=_SETUP),
+        "mongod": mongod_binary,
+        "docker-registry": lambda: program("docker-registry", remedy=_SETUP),
+        "dockerd": lambda: program("dockerd", remedy=_SETUP),
+        "ip": lambda: program("ip", remedy=_SETUP),
+        "iptables": lambda: program("iptables", remedy=_SETUP),
+        "unshare": lambda: program("unshare", remedy=_SETUP),
+        "setpriv": lambda: program("setpriv", remedy=_SETUP),
+    }
+    return [_search(name, search) for name, search in searches.items()]
+
+
+def _search(name: str, search: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, search())
+    except Misconfigured as error:
+        return Finding(name, False, error.message, _SETUP)
+
+
+def _folder(state: State) -> Finding:
+    """The nearest folder that exists is the one to be written."""
+    existing = next(folder for folder in (state.folder, *state.folder.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    detail = f"{state.folder}, {free // 1024**3} GiB free"
+    if not os.access(existing, os.W_OK):
+        return Finding("state folder", False, detail, "Set MODELYARD_STATE to a folder of yours.")
+    if free < DISK_NEEDED_BYTES:
+        return Finding("state folder", False, detail, "Free some space: images need gigabytes.")
+    return Finding("state folder", True, detail)
+
+
+async def _engine(settings: Settings, environ: Mapping[str, str], state: State) -> Finding:
+    own = state.addresses.get("DOCKER_HOST", "")
+    given = settings.docker_host or environ.get("DOCKER_HOST", "")
+    asked = given if given and given != own else ""
+    if asked:
+        ok = await dockerd.answers(asked)
+        return Finding("engine", ok, asked, "" if ok else "Start it, or unset DOCKER_HOST.")
+    for address in (f"unix://{DEFAULT_SOCKET}", own):
+        if address and await dockerd.answers(address):
+            return Finding("engine", True, address)
+    if os.geteuid() == 0:
+        return Finding("engine", True, "none answers; `modelyard up` starts a private one")
+    return Finding("engine", False, "none answers", "Start Docker, set DOCKER_HOST, or be root.")
+
+
+def _ports(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
+    """Only of the pieces that a start from here would start."""
+    wanted = {
+        "MODELYARD_API_PORT": (settings.api_port, ""),
+        "MODELYARD_NATS_PORT": (settings.nats_port, "MODELYARD_NATS_URL"),
+        "MODELYARD_MONGO_PORT": (settings.mongo_port, "MODELYARD_MONGO_URL"),
+        "MODELYARD_REGISTRY_PORT": (settings.registry_port, "MODELYARD_REGISTRY"),
+    }
+    return [
+        _port(setting, port)
+        for setting, (port, replaced_by) in wanted.items()
+        if not environ.get(replaced_by)
+    ]
+
+
+def _port(setting: str, port: int) -> Finding:
+    if ports.is_free(port):
+        return Finding(f"port {port}", True, "free")
+    remedy = f"Set {setting} to a free port, or use `modelyard up --ports auto`."
+    return Finding(f"port {port}", False, "taken", remedy)
+
+
+async def _services(addresses: Mapping[str, str]) -> list[Finding]:
+    services: list[tuple[str, str, _Check]] = [
+        ("broker", "MODELYARD_NATS_URL", probes.accepts),
+        ("store", "MODELYARD_MONGO_URL", probes.accepts),
+        ("registry", "MODELYARD_REGISTRY", _registry_answers),
+        ("api", "MODELYARD_URL", _api_is_ready),
+    ]
+    asked = [
+        _service(name, addresses[variable], check)
+        for name, variable, check in services
+        if variable in addresses
+    ]
+    return list(await asyncio.gather(*asked))
+
+
+async def _service(name: str, address: str, check: _Check) -> Finding:
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    host, port = parts.hostname or "", parts.port or 0
+    ok = await check(host, port)
+    remedy = "" if ok else "Read its log; then `modelyard down` and `modelyard up`."
+    return Finding(name, ok, f"{host}:{port}", remedy)
+
+
+async def _registry_answers(host: str, port: int) -> bool:
+    answer = await probes.get(host, port, "/v2/")
+    # A registry that wants credentials is a registry.
+    return answer is not None and answer.status in (200, 401)
+
+
+async def _api_is_ready(host: str, port: int) -> bool:
+    answer = await probes.get(host, port, "/readyz")
+    return answer is not None and answer.status == 200
