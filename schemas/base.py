@@ -45,6 +45,8 @@ class Record(BaseModel):
     updated_at: AwareDatetime
     reason: str | None = None
     outbox: list[Message] = Field(default_factory=list)
+    replayed: bool = Field(default=False, exclude=True)
+    """True on the record of an earlier request that answers its repeat. Neither stored nor sent."""
 
 
 class StatefulRecord(Record):

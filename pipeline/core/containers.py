@@ -189,7 +189,7 @@ class Containers:
             ) from taken
         if earlier.request_hash != container.request_hash:
             raise KeyReused("This key was used for another request: send a new key.")
-        return earlier
+        return earlier.model_copy(update={"replayed": True})
 
 
 _VERBS = {Desired.STOPPED: "stop", Desired.DELETED: "remove"}

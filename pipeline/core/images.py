@@ -149,7 +149,7 @@ class Images:
             ) from taken
         if earlier.request_hash != image.request_hash:
             raise KeyReused("This key was used for another request: send a new key.")
-        return earlier
+        return earlier.model_copy(update={"replayed": True})
 
     async def _refuse_while_used(self, image: Image) -> None:
         users = await self._store.find(
