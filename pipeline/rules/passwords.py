@@ -6,6 +6,8 @@ so the caller runs them in a thread.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -23,8 +25,11 @@ class Passwords:
         self, *, time_cost: int = 3, memory_kib: int = 65_536, parallelism: int = 4
     ) -> None:
         self._hasher = PasswordHasher(time_cost, memory_kib, parallelism)
-        self._nobody = self._hasher.hash(b"")
+
+    @cached_property
+    def _nobody(self) -> str:
         """What the password of an unknown user is checked against."""
+        return self._hasher.hash(b"")
 
     def hash(self, password: str) -> str:
         """Raises InvalidInput for a password that is too short or too long."""
@@ -36,8 +41,10 @@ class Passwords:
 
     def matches(self, password: str, hashed: str | None) -> bool:
         """With None (no such user) it takes as long as with a hash, and is false."""
+        # Made for known users too: the first login must not show who is unknown either.
+        nobody = self._nobody
         try:
-            right = self._hasher.verify(hashed or self._nobody, _octets(password)[: MAX_LENGTH * 4])
+            right = self._hasher.verify(hashed or nobody, _octets(password)[: MAX_LENGTH * 4])
         except (VerificationError, InvalidHashError):
             return False
         return right and hashed is not None and len(password) <= MAX_LENGTH

@@ -38,3 +38,12 @@ def require(caller: Principal, permission: P) -> None:
         raise PermissionDenied(
             f"This needs the permission {permission}: ask an administrator.", permission=permission
         )
+
+
+def require_cover(caller: Principal, role: Role) -> None:
+    """Nobody gives away more than he holds. Raises PermissionDenied."""
+    given = PERMISSIONS[role]
+    if role is not Role.NODE:
+        given -= _OF_THE_INSTALLATION
+    if not given <= caller.permissions:
+        raise PermissionDenied(f"The role {role} may do more than you may: ask an administrator.")

@@ -45,11 +45,21 @@ class Claims:
 
 
 class Signer:
-    """Signs and reads tokens with one secret. Raises Misconfigured when that is too short."""
+    """Signs and reads tokens with one secret. Its calls raise Misconfigured when that is too short.
+
+    It can be made without, so that a process that never meets a token needs no key.
+    """
 
     def __init__(self, key: str) -> None:
-        self._key = key.encode()
-        if len(self._key) < _KEY_BYTES:
+        self._bytes = key.encode()
+
+    @property
+    def _key(self) -> bytes:
+        self.require_key()
+        return self._bytes
+
+    def require_key(self) -> None:
+        if len(self._bytes) < _KEY_BYTES:
             raise Misconfigured(f"MODELYARD_SIGNING_KEY needs at least {_KEY_BYTES} bytes.")
 
     def __repr__(self) -> str:

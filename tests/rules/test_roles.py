@@ -1,12 +1,22 @@
 import pytest
 
 from pipeline.errors import PermissionDenied
-from pipeline.rules.roles import permissions, require
+from pipeline.rules.roles import permissions, require, require_cover
 from schemas.access import Permission, Principal, Role
 
 
 def held(role: Role, own: bool = True) -> frozenset[Permission]:
     return permissions([role], own=own)
+
+
+def principal(role: Role, own: bool = True) -> Principal:
+    return Principal(
+        id="user:1",
+        org="acme",
+        name="vic",
+        roles=frozenset({role}),
+        permissions=held(role, own),
+    )
 
 
 def test_an_admin_of_the_installation_holds_everything() -> None:
@@ -60,13 +70,28 @@ def test_no_roles_hold_nothing() -> None:
 
 
 def test_a_missing_permission_is_named() -> None:
-    viewer = Principal(
-        id="user:1",
-        org="acme",
-        name="vic",
-        roles=frozenset({Role.VIEWER}),
-        permissions=held(Role.VIEWER),
-    )
+    viewer = principal(Role.VIEWER)
     require(viewer, Permission.IMAGE_VIEW)
     with pytest.raises(PermissionDenied, match="image:write"):
         require(viewer, Permission.IMAGE_WRITE)
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.MEMBER, Role.VIEWER])
+def test_an_admin_hands_out_every_role_of_people(role: Role) -> None:
+    require_cover(principal(Role.ADMIN), role)
+    require_cover(principal(Role.ADMIN, own=False), role)
+
+
+def test_only_the_own_organisation_of_the_installation_admits_nodes() -> None:
+    require_cover(principal(Role.ADMIN), Role.NODE)
+    with pytest.raises(PermissionDenied):
+        require_cover(principal(Role.ADMIN, own=False), Role.NODE)
+
+
+@pytest.mark.parametrize(
+    ("caller", "role"),
+    [(Role.MEMBER, Role.ADMIN), (Role.VIEWER, Role.MEMBER), (Role.NODE, Role.VIEWER)],
+)
+def test_nobody_hands_out_more_than_he_holds(caller: Role, role: Role) -> None:
+    with pytest.raises(PermissionDenied, match=role):
+        require_cover(principal(caller), role)

@@ -107,7 +107,9 @@ def test_an_unsigned_token_is_invalid() -> None:
 
 def test_a_short_signing_key_is_refused() -> None:
     with pytest.raises(Misconfigured, match="MODELYARD_SIGNING_KEY needs at least 32 bytes"):
-        Signer("k" * 31)
+        Signer("k" * 31).sign(CLAIMS)
+    with pytest.raises(Misconfigured, match="MODELYARD_SIGNING_KEY needs at least 32 bytes"):
+        Signer("").read(Signer(KEY).sign(CLAIMS), at=NOW, kind=None)
 
 
 def test_the_signer_does_not_show_its_key() -> None:

@@ -1,0 +1,156 @@
+"""Tokens that somebody asked for: API keys for programs, long-lived JWTs, tokens of nodes."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Literal
+
+from pipeline.adapters.store import Store
+from pipeline.core import records
+from pipeline.core.api_keys import ApiKeys
+from pipeline.core.paging import Page, page
+from pipeline.core.standing import Standing
+from pipeline.errors import InvalidInput, LostRace
+from pipeline.rules import api_keys, roles
+from pipeline.rules.tokens import Claims, Signer, TokenKind
+from schemas.access import Permission, Principal, Role, Token
+
+Kind = Literal["api-key", "jwt"]
+
+NAME_MAX: Final = 255
+TTL_MAX_S: Final = 10 * 365 * 86_400
+JWT_TTL_S: Final = 30 * 86_400
+"""Of a JWT for which no time was asked: every JWT ends."""
+SECRET_BYTES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """`text` is shown this once; it is not kept."""
+
+    token: Token
+    text: str = field(repr=False)
+
+
+class Tokens:
+    def __init__(
+        self,
+        store: Store,
+        standing: Standing,
+        keys: ApiKeys,
+        signer: Signer,
+        clock: records.Clock,
+    ) -> None:
+        self._store = store
+        self._standing = standing
+        self._signer = signer
+        self._clock = clock
+        self._keys = keys
+
+    async def issue(
+        self,
+        caller: Principal,
+        *,
+        name: str,
+        role: Role,
+        kind: Kind = "api-key",
+        ttl_s: int | None = None,
+    ) -> Issued:
+        """An API key without `ttl_s` lives until it is revoked.
+
+        Raises PermissionDenied when the role may do more than the caller, and InvalidInput.
+        """
+        roles.require(caller, Permission.TOKEN_WRITE)
+        roles.require_cover(caller, role)
+        _check(name, kind, ttl_s)
+        token = await self._new(caller, name, role, kind, ttl_s)
+        if kind == "jwt":
+            text = self._signer.sign(_claims(token))
+        else:
+            text = api_keys.make_api_key(token.uuid, secrets.token_bytes(SECRET_BYTES))
+            token.secret_hash = api_keys.secret_hash(text.rpartition("_")[2])
+        return Issued(await self._store.insert(token), text)
+
+    async def list(
+        self, caller: Principal, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[Token]:
+        """Those in force and those that ran out, without their texts; not the revoked ones."""
+        roles.require(caller, Permission.TOKEN_WRITE)
+        where = {"kind": {"$in": ["api-key", "jwt"]}, "revoked_at": None}
+        return await page(
+            self._store, Token, org=caller.org, where=where, limit=limit, cursor=cursor
+        )
+
+    async def revoke(self, caller: Principal, uuid: str) -> Token:
+        """Here at once, in other processes within `standing.MAX_AGE`. Idempotent. NotFound."""
+        roles.require(caller, Permission.TOKEN_WRITE)
+        return await self.end(await self._store.get(Token, uuid, org=caller.org), caller.id)
+
+    async def end(self, token: Token, actor: str) -> Token:
+        while token.revoked_at is None:
+            at, revision = self._clock(), token.revision + 1
+            message = records.event(token, "revoked", at=at, actor=actor, revision=revision)
+            try:
+                token = await self._store.change(
+                    token, {"revoked_at": at}, at=at, messages=[message]
+                )
+            except LostRace:
+                token = await self._store.get(Token, token.uuid, org=token.org)
+        self._keys.forget(token.uuid)
+        self._standing.forget(token.org)
+        return token
+
+    async def _new(
+        self, caller: Principal, name: str, role: Role, kind: Kind, ttl_s: int | None
+    ) -> Token:
+        at = self._clock()
+        ttl_s = JWT_TTL_S if ttl_s is None and kind == "jwt" else ttl_s
+        token = Token(
+            uuid=records.new_id(),
+            org=caller.org,
+            created_at=at,
+            updated_at=at,
+            name=name,
+            kind=kind,
+            role=role,
+            expires_at=at + timedelta(seconds=ttl_s) if ttl_s else None,
+            created_by=caller.id,
+            user=None if role is Role.NODE else await self._user_of(caller),
+        )
+        facts = {"token_kind": kind, "role": role}
+        token.outbox = [
+            records.event(token, "created", at=at, actor=caller.id, revision=1, **facts)
+        ]
+        return token
+
+    async def _user_of(self, caller: Principal) -> str | None:
+        kind, _, uuid = caller.id.partition(":")
+        if kind != "token":
+            return uuid if kind == "user" else None
+        return (await self._store.get(Token, uuid, org=caller.org)).user
+
+
+def _check(name: str, kind: str, ttl_s: int | None) -> None:
+    if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
+        raise InvalidInput(f"name needs 1 to {NAME_MAX} printable characters.", field="name")
+    if kind not in ("api-key", "jwt"):
+        raise InvalidInput("kind must be api-key or jwt.", field="kind")
+    if ttl_s is not None and not 1 <= ttl_s <= TTL_MAX_S:
+        raise InvalidInput(f"ttl_s must be between 1 and {TTL_MAX_S} seconds.", field="ttl_s")
+
+
+def _claims(token: Token) -> Claims:
+    return Claims(
+        subject=f"token:{token.uuid}",
+        org=token.org,
+        name=token.name,
+        role=token.role,
+        kind=TokenKind.ACCESS,
+        id=token.uuid,
+        session=token.uuid,
+        user=token.user,
+        issued_at=token.created_at,
+        expires_at=token.expires_at or token.created_at,
+    )

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.adapters.store import Store
+from pipeline.core.access import Access
+from schemas.access import Principal
+from tests.support.access import CHEAP, OTHER, PASSWORD, Clock, login, principal, settings
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def access(store: Store, clock: Clock) -> Access:
+    access = Access(store, settings(), clock, CHEAP)
+    await access.bootstrap()
+    return access
+
+
+@pytest.fixture
+async def admin(access: Access) -> Principal:
+    return await principal(access, await login(access))
+
+
+@pytest.fixture
+async def stranger(access: Access) -> Principal:
+    """An administrator of another organisation."""
+    await access.accounts.found(OTHER, "admin", PASSWORD)
+    return await principal(access, await login(access, org=OTHER))
