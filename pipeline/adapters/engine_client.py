@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from socket import AF_UNIX, SHUT_RDWR, socket
 from typing import Any
 
 import docker
 from docker import errors as sdk
 from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import kwargs_from_env
-from requests import Response
 from requests import exceptions as http
+from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError as TransportError
 
-from pipeline.errors import (
-    AlreadyExists,
-    ContainerMissing,
-    DiskFull,
-    EngineError,
-    EngineUnavailable,
-    ImageMissing,
-    Misconfigured,
-    PathMissing,
-    PortTaken,
-    YardError,
-)
+from pipeline.errors import EngineError, EngineUnavailable, Misconfigured, YardError
 
 OLDEST_API = (1, 41)
 """Docker 20.10. A newer engine is spoken to in the oldest dialect that it still accepts."""
@@ -37,32 +29,21 @@ _CONNECTIONS = 64
 Client = docker.APIClient
 
 
-def connect(docker_host: str, *, connect_s: float) -> Client:
-    """A session that has not contacted the engine yet.
+def connect(docker_host: str, *, connect_s: float, wires: Wires) -> Client:
+    """A session that has not contacted the engine yet. Its connections are known to `wires`.
 
     `docker_host` empty: DOCKER_HOST and its companions for TLS, then the default socket.
     """
     place: Mapping[str, Any] = {"base_url": docker_host} if docker_host else kwargs_from_env()
-    client = Client(
-        version=dotted(OLDEST_API), timeout=int(connect_s), max_pool_size=_CONNECTIONS, **place
-    )
+    client = Client(version=dotted(OLDEST_API), timeout=int(connect_s), **place)
     client.trust_env = False  # neither proxies nor .netrc are for an engine
     unix = client.adapters.get("http+docker://")
     if isinstance(unix, UnixHTTPAdapter):
-        client.mount("http+docker://", _OnePool(unix))
+        client.mount("http+docker://", _UnixWires(unix, wires))
+    elif unix is None:
+        client.mount("http://", _TcpWires(wires))
+        client.mount("https://", _TcpWires(wires))
     return client
-
-
-class _OnePool(UnixHTTPAdapter):
-    """The SDK keeps a pool per URL, so that a connection is hardly ever used twice."""
-
-    def __init__(self, like: UnixHTTPAdapter) -> None:
-        super().__init__(
-            f"http+unix://{like.socket_path}", like.timeout, max_pool_size=like.max_pool_size
-        )
-
-    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
-        return super().get_connection("http+docker://engine", proxies)
 
 
 def negotiate(offer: Mapping[str, Any]) -> str:
@@ -86,6 +67,112 @@ def parse_version(text: str) -> tuple[int, int]:
 
 def dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
+
+
+# --- connections ------------------------------------------------------------------------------
+
+
+class Wires:
+    """Which thread is using which connection, so that one that blocks can be woken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_use: dict[int, Any] = {}
+
+    def take(self, connection: Any) -> None:
+        with self._lock:
+            self._in_use[threading.get_ident()] = connection
+
+    def release(self) -> None:
+        with self._lock:
+            self._in_use.pop(threading.get_ident(), None)
+
+    def wake(self, thread: int) -> None:
+        """Shuts its connection down in both directions: it fails, and the engine notices."""
+        with self._lock:
+            _shut_down(self._in_use.get(thread))
+
+    def wake_all(self) -> None:
+        with self._lock:
+            for connection in self._in_use.values():
+                _shut_down(connection)
+
+
+def _shut_down(connection: Any) -> None:
+    if connection is not None and connection.sock is not None:
+        try:
+            # Not the TLS socket's own shutdown, which takes the socket apart under its reader.
+            socket.shutdown(connection.sock, SHUT_RDWR)
+        except OSError:
+            return  # it is closed already
+
+
+class _Tracked(HTTPConnectionPool):
+    wires: Wires
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)
+        self.wires.take(connection)
+        return connection
+
+    def _put_conn(self, connection: Any) -> None:
+        self.wires.release()
+        super()._put_conn(connection)
+
+
+class _UnixPool(_Tracked, UnixHTTPConnectionPool):
+    """Of a Unix socket."""
+
+    def _new_conn(self) -> Any:
+        return _UnixConnection(self.base_url, self.socket_path)
+
+
+class _UnixConnection(UnixHTTPConnection):
+    def connect(self) -> None:
+        # Kept at once, so that it is closed when it cannot connect; the SDK's would leak.
+        self.sock = socket(AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.unix_socket)
+
+
+class _PlainPool(_Tracked):
+    """Of a TCP address."""
+
+
+class _TlsPool(_Tracked, HTTPSConnectionPool):
+    """Of a TCP address with TLS."""
+
+
+class _UnixWires(UnixHTTPAdapter):
+    """One pool. The SDK's keeps one per URL, so that a connection is hardly ever used twice."""
+
+    def __init__(self, like: UnixHTTPAdapter, wires: Wires) -> None:
+        super().__init__(f"http+unix://{like.socket_path}", like.timeout)
+        self._pool = _UnixPool("http+docker://", like.socket_path, like.timeout, _CONNECTIONS)
+        self._pool.wires = wires
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> UnixHTTPConnectionPool:
+        return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
+
+
+class _TcpWires(HTTPAdapter):
+    def __init__(self, wires: Wires) -> None:
+        super().__init__(pool_maxsize=_CONNECTIONS)
+        pools: Any = {"http": _maker(_PlainPool, wires), "https": _maker(_TlsPool, wires)}
+        self.poolmanager.pool_classes_by_scheme = pools
+
+
+def _maker(kind: type[_Tracked], wires: Wires) -> Callable[..., _Tracked]:
+    def make(*args: Any, **settings: Any) -> _Tracked:
+        pool = kind(*args, **settings)
+        pool.wires = wires
+        return pool
+
+    return make
 
 
 # --- errors -----------------------------------------------------------------------------------
@@ -115,6 +202,7 @@ KINDS: Mapping[type[Exception], type[YardError]] = {
             http.URLRequired,
             http.InvalidProxyURL,
             http.InvalidHeader,
+            sdk.DockerException,
             sdk.InvalidVersion,
             sdk.InvalidConfigFile,
             sdk.TLSParameterError,
@@ -133,7 +221,6 @@ KINDS: Mapping[type[Exception], type[YardError]] = {
             http.JSONDecodeError,
             http.StreamConsumedError,
             http.TooManyRedirects,
-            sdk.DockerException,
             sdk.APIError,
             sdk.NotFound,
             sdk.ImageNotFound,
@@ -159,59 +246,18 @@ def translate(error: Exception, where: str) -> YardError:
     """What a foreign exception means. `where`: the engine's address, for the message."""
     kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
     if kind is EngineUnavailable:
-        return kind(f"The Docker Engine at {where} does not answer: {_first_line(error)}.")
+        return kind(f"The Docker Engine at {where} does not answer: {_plainly(error)}.")
     if kind is Misconfigured:
-        return kind(f"The engine address {where} cannot be used: {_first_line(error)}.")
-    return kind(f"The Docker Engine at {where} answered oddly: {_first_line(error)}.")
+        return kind(f"The engine address {where} cannot be used: {_plainly(error)}.")
+    return kind(f"The Docker Engine at {where} answered oddly: {_plainly(error)}.")
 
 
-def refusal(answer: Response, fallback: type[YardError]) -> YardError:
-    """What a status of 400 and above means; `fallback` where the engine's words say no more."""
-    return explain(answer.status_code, message_of(answer), fallback)
-
-
-def message_of(answer: Response) -> str:
-    try:
-        return str(answer.json()["message"]).strip()
-    except (ValueError, KeyError, TypeError):
-        return answer.text.strip()[:500]
-
-
-def explain(status: int, message: str, fallback: type[YardError]) -> YardError:
-    """`status` 0: an error in the middle of a stream that began well."""
-    lower = message.lower()
-    for statuses, words, kind, advice in _MEANINGS:
-        if (not statuses or status in statuses) and re.search(words, lower):
-            return kind(advice.format(message=message), engine=message)
-    return fallback(f"The engine refused: {message or f'status {status}'}", engine=message)
-
-
-_MEANINGS: tuple[tuple[tuple[int, ...], str, type[YardError], str], ...] = (
-    (
-        (),
-        r"no space left on device|disk quota exceeded",
-        DiskFull,
-        "The engine's disk is full: free space on the node, then try again.",
-    ),
-    (
-        (),
-        r"port is already allocated|address already in use",
-        PortTaken,
-        "A host port is in use already: choose another. ({message})",
-    ),
-    ((409,), r"already in use by container", AlreadyExists, "{message}"),
-    (
-        (409,),
-        r"marked for removal|is already in progress|is dead",
-        ContainerMissing,
-        "The container is being removed.",
-    ),
-    ((404,), r"no such container", ContainerMissing, "The engine has no such container."),
-    ((404,), r"no such image", ImageMissing, "The image is not on the engine: pull it first."),
-    ((404,), r"could not find the file", PathMissing, "The container has no such path."),
-    ((503,), r"", EngineUnavailable, "The engine is not ready: {message}"),
-)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _plainly(error: Exception) -> str:
+    """The innermost cause: these libraries wrap errors as arguments of each other."""
+    inner = [arg for arg in error.args if isinstance(arg, Exception)]
+    if not inner and isinstance(reason := getattr(error, "reason", None), Exception):
+        inner = [reason]
+    if inner:
+        return _plainly(inner[-1])
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (said.strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -14,7 +14,15 @@ from typing import Any, Literal, TypeVar
 
 from requests import Response
 
-from pipeline.adapters.engine_client import FOREIGN, Client, connect, negotiate, refusal, translate
+from pipeline.adapters.engine_client import (
+    FOREIGN,
+    Client,
+    Wires,
+    connect,
+    negotiate,
+    translate,
+)
+from pipeline.adapters.engine_refusals import refusal
 from pipeline.adapters.engine_stream import ByteStream, Feed, never_time_out
 from pipeline.errors import EngineError, EngineUnavailable, Overloaded, YardError
 
@@ -51,6 +59,7 @@ class EngineLink:
             pool: ThreadPoolExecutor(size, f"engine-{pool}") for pool, size in _THREADS.items()
         }
         self._streams: dict[ByteStream, Pool] = {}
+        self._wires = Wires()
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._version: str | None = None
@@ -98,7 +107,8 @@ class EngineLink:
         read_s = header_s or self._patience.call_s
         refused = refused or partial(refusal, fallback=EngineError)
         opened = partial(self._open, method, path, read_s, refused, stream=True, **request)
-        stream = ByteStream(opened, partial(self._pieces, endless), self._pools[pool])
+        body = partial(self._pieces, endless)
+        stream = ByteStream(opened, body, self._pools[pool], self._wires.wake)
         self._streams[stream] = pool
         stream.reader.add_done_callback(lambda _: self._streams.pop(stream))
         return stream
@@ -117,11 +127,12 @@ class EngineLink:
             feed.stop()
 
     async def close(self) -> None:
-        """Ends every stream and its thread. Idempotent; a call in flight runs to its timeout."""
+        """Ends every stream and breaks every call off. Idempotent."""
         self._closed = True
         await asyncio.gather(*(stream.aclose() for stream in list(self._streams)))
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+        self._wires.wake_all()
         if self._client is not None:
             self._client.close()
 
@@ -164,7 +175,9 @@ class EngineLink:
         been upgraded."""
         with self._lock:
             if self._client is None:
-                self._client = connect(self._docker_host, connect_s=self._patience.connect_s)
+                self._client = connect(
+                    self._docker_host, connect_s=self._patience.connect_s, wires=self._wires
+                )
             version = self._version or self._negotiate(self._client)
             self._version = version
             return self._client, version

@@ -10,7 +10,7 @@ from typing import Any
 
 from requests import Response
 
-from pipeline.adapters.engine_client import explain, message_of
+from pipeline.adapters.engine_refusals import explain, message_of
 from pipeline.adapters.engine_shapes import split_reference
 from pipeline.errors import (
     DiskFull,

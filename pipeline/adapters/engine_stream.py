@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -14,24 +13,34 @@ _PIECE_BYTES = 64 * 1024
 _ROOM = 16
 """Pieces (1 MiB at most) that wait for the reader; then the thread, and so the engine, waits."""
 
-_CLOSE_S = 2.0
+_WAKE_AGAIN_S = 0.05
+
+
+ReadBody = Callable[[Response, int], Iterator[bytes]]
+"""Reads a body in pieces of a size at most."""
+
+Wake = Callable[[int], None]
+"""Makes what the thread with this ident is blocked on fail."""
 
 
 class ByteStream:
     """The body of one answer, read by a thread of `pool` and handed over in bounded pieces.
 
-    Close it (`aclose`): that wakes the thread, which closes the connection, so the engine stops.
-    An error of the thread is raised where the next piece would have been.
+    Close it (`aclose`): that ends the thread and hangs up, so the engine stops too. An error of
+    the thread is raised where the next piece would have been.
     """
 
-    def __init__(self, open_: Callable[[], Response], read: ReadBody, pool: Executor) -> None:
+    def __init__(
+        self, open_: Callable[[], Response], body: ReadBody, pool: Executor, wake: Wake
+    ) -> None:
         self._open = open_
-        self._body = read
+        self._body = body
+        self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = threading.Semaphore(_ROOM)
         self._lock = threading.Lock()
-        self._answer: Response | None = None
+        self._thread: int | None = None
         self._closing = False
         self.reader = self._loop.run_in_executor(pool, self._read)
         self.reader.add_done_callback(lambda _: self._pieces.put_nowait(None))
@@ -49,46 +58,38 @@ class ByteStream:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Returns when the thread has ended, or after 2 s when the engine never even answered:
-        the thread then ends at its read timeout and closes the connection. Idempotent.
-        """
-        with self._lock:
-            self._closing = True
-            if self._answer is not None:
-                _wake(self._answer)
+        """Returns when the thread has ended. Idempotent."""
+        self._closing = True
         self._room.release()
-        await asyncio.wait([self.reader], timeout=_CLOSE_S)
-        if self.reader.done() and not self.reader.cancelled():
+        while not self.reader.done():
+            self._wake_thread()
+            # More than once: it may have been on its way to where it blocks.
+            await asyncio.wait([self.reader], timeout=_WAKE_AGAIN_S)
+        if not self.reader.cancelled():
             self.reader.exception()  # whoever closed it does not care how it ended
 
+    def _wake_thread(self) -> None:
+        with self._lock:
+            if self._thread is not None:
+                self._wake(self._thread)
+
     def _read(self) -> None:
-        with self._open() as answer:
+        with self._lock:
+            self._thread = threading.get_ident()
+        try:
+            if not self._closing:
+                self._hand_over()
+        finally:
             with self._lock:
+                self._thread = None
+
+    def _hand_over(self) -> None:
+        with self._open() as answer:
+            for piece in self._body(answer, _PIECE_BYTES):
+                self._room.acquire()
                 if self._closing:
                     return
-                self._answer = answer
-            try:
-                self._hand_over(answer)
-            finally:
-                with self._lock:
-                    self._answer = None
-
-    def _hand_over(self, answer: Response) -> None:
-        for piece in self._body(answer, _PIECE_BYTES):
-            self._room.acquire()
-            if self._closing:
-                return
-            self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
-
-
-ReadBody = Callable[[Response, int], Iterator[bytes]]
-"""Reads a body in pieces of a size at most; raises YardErrors only."""
-
-
-def _wake(answer: Response) -> None:
-    # The thread may have read the last byte a moment ago: then there is no socket to wake.
-    with contextlib.suppress(ValueError, RuntimeError, OSError):
-        answer.raw.shutdown()
+                self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
 
 
 def never_time_out(answer: Response) -> None:
