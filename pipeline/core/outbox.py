@@ -15,12 +15,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from pipeline.adapters.store import Store
-from pipeline.errors import YardError
+from pipeline.errors import InvalidInput, TooLarge, YardError
 from schemas.base import Record
 from schemas.message import Message
 
 log = logging.getLogger(__name__)
 
+PUBLISH_S = 2.0
+"""How long a caller waits for a broker that is away, before the message is left to the sweep."""
 LINGER_S = 0.01
 """How long marks wait for each other: one update then serves many records."""
 SWEPT_AT_ONCE = 100
@@ -28,7 +30,7 @@ REMEMBERED = 4096
 
 
 class Publisher(Protocol):
-    async def publish(self, message: Message) -> int:
+    async def publish(self, message: Message, *, timeout_s: float = ...) -> int:
         """Returns the stream sequence once the broker has it for good."""
         ...
 
@@ -104,7 +106,10 @@ class Outbox:
         sent += [message.id for message in record.outbox[:known]]
         for message in record.outbox[known:]:
             try:
-                await self._bus.publish(message)
+                await self._bus.publish(message, timeout_s=PUBLISH_S)
+            except (TooLarge, InvalidInput) as error:
+                # It would hold up the others for ever; the record itself says what happened.
+                log.error("%s cannot be published and is dropped: %s", message.id, error.message)
             except YardError as error:
                 # What follows must not overtake it.
                 log.warning("%s waits in its outbox: %s", message.id, error.message)
