@@ -40,3 +40,6 @@ for name, group in {
     "dead-letters": dead_letters.app,
 }.items():
     app.add_typer(group, name=name, rich_help_panel=USE_IT)
+
+if __name__ == "__main__":
+    app()

@@ -59,7 +59,7 @@ def _start_in_background(ports: str, only: str) -> None:
     if run is not None and run.ready and run.supervisor.alive:
         err.print(f"Runs already from {state.folder} (process {run.pid}).", highlight=False)
         return
-    command = [sys.executable, "-m", "cli", "up", "--ports", ports, "--only", only, "--voice"]
+    command = [sys.executable, "-m", "cli.main", "up", "--ports", ports, "--only", only, "--voice"]
     try:
         state.create()
         facts = start_detached(command, log=state.log("supervisor"), report=_report)

@@ -1,0 +1,65 @@
+# Everything a developer or an operator of one machine does. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest
+SOURCES := schemas pipeline workers api cli tests
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.dev ## install what is missing: Debian packages (as root) and .venv
+
+demo: $(VENV)/.local ## take the sample model from upload to one inference, watched live
+	$(BIN)/modelyard demo
+
+up: $(VENV)/.local ## start the whole system in the background (PORTS=auto: next free ports)
+	$(BIN)/modelyard up --detach --ports $(or $(PORTS),fixed)
+
+down: $(VENV)/.local ## stop it; nothing keeps running
+	$(BIN)/modelyard down
+
+test: lint ## lint, then all tests against real services (ARGS="-k name" narrows)
+	$(PYTEST) $(ARGS)
+
+test-gpu: $(VENV)/.dev ## tests that need an NVIDIA GPU
+	$(PYTEST) -m gpu $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, its formatter, mypy
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/.dev ## measure throughput and latency
+	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/.dev ## thirty minutes of random kills under load
+	$(PYTEST) -m soak --timeout 3600 $(ARGS)
+
+lock: $(VENV)/.lock ## pin dependencies anew from pyproject.toml (ARGS=--upgrade for newer ones)
+	deploy/lock.sh $(VENV)/.lock/bin/uv $(ARGS)
+
+clean: ## remove .venv and caches; .modelyard stays
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+$(VENV)/.local: requirements-local.txt pyproject.toml deploy/setup.sh
+	deploy/setup.sh run $(VENV)
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml deploy/setup.sh
+	deploy/setup.sh dev $(VENV)
+	touch $@ $(VENV)/.local
+
+$(VENV)/.lock: | $(VENV)/.dev
+	$(BIN)/python -m venv $@
+	$@/bin/pip install --quiet uv
+
+.PHONY: help setup demo up down test test-gpu lint format bench soak lock clean
