@@ -1,0 +1,134 @@
+"""One look at a registry's `/v2/`: does it answer, is it a registry, does it take the secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pipeline.adapters.http_guard import GuardedHttp, Limits, Reply
+from pipeline.adapters.http_names import PlainHttp
+from pipeline.adapters.registry_auth import Access, Authorizer
+from pipeline.errors import (
+    AddressRefused,
+    InvalidReference,
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+)
+from pipeline.ports import Credentials
+from pipeline.rules import references
+
+LIMITS: Final = Limits(total_s=5, body_max_bytes=64 * 1024, redirects=3)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryHealth:
+    """Facts in the words of the container registry contract."""
+
+    reachable: bool
+    """Some HTTP answer arrived, whatever its status."""
+    status_code: int | None = None
+    reason: str | None = None
+    """Of that answer, or why there is none."""
+    oci: bool = False
+    auth_required: bool = False
+    credentials_ok: bool | None = None
+    """None when none were tried, or when trying them led to no answer."""
+    latency_ms: float | None = None
+    error_kind: str | None = None
+
+
+async def look(
+    http: GuardedHttp,
+    url: str,
+    credentials: Credentials | None,
+    *,
+    clock: Callable[[], float],
+) -> RegistryHealth:
+    """`url` is the registry's, without `/v2/`. Never raises for what the network does.
+
+    Raises InvalidInput for a malformed URL.
+    """
+    asked = url.rstrip("/") + "/v2/"
+    started = clock()
+    try:
+        reply = await http.request("GET", asked, limits=LIMITS)
+    except (AddressRefused, RegistryUnavailable) as error:
+        return _unanswered(error.message, error.facts)
+    health = RegistryHealth(
+        reachable=True,
+        status_code=reply.status,
+        reason=reply.reason,
+        oci=reply.status == 200 or _asks_for_proof(reply),
+        auth_required=reply.status == 401,
+        latency_ms=round((clock() - started) * 1000, 1),
+    )
+    # Never across a redirect: where it leads is not the server that the secret is for.
+    if _asks_for_proof(reply) and credentials and reply.url == asked and _is_for(credentials, url):
+        spare_s = max(0.1, LIMITS.total_s - (clock() - started))
+        accepted = await _prove(http, reply, asked, credentials, spare_s, clock)
+        return replace(health, credentials_ok=accepted)
+    return health
+
+
+def _asks_for_proof(reply: Reply) -> bool:
+    return reply.status == 401 and "www-authenticate" in reply.headers
+
+
+def _is_for(credentials: Credentials, url: str) -> bool:
+    """Whether the secret's server is the registry's own host."""
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    names = {f"{parts.hostname}:{parts.port or default}"}
+    if parts.port in (None, default):
+        names.add(str(parts.hostname))
+    try:
+        server = references.registry_host(credentials.server)
+        return server in {references.registry_host(name) for name in names}
+    except InvalidReference:
+        return False
+
+
+async def _prove(
+    http: GuardedHttp,
+    reply: Reply,
+    asked: str,
+    credentials: Credentials,
+    spare_s: float,
+    clock: Callable[[], float],
+) -> bool | None:
+    """Whether the credentials are accepted; None when that could not be found out."""
+    limits = replace(LIMITS, total_s=spare_s)
+    authorizer = Authorizer(http, clock=clock, limits=limits)
+    access = Access(credentials.server, "", credentials)
+    is_plain = asked.startswith("http:")
+    try:
+        header = await authorizer.answer(access, reply, sent=None, is_plain=is_plain)
+        if header is None:
+            return None
+        again = await http.request(
+            "GET",
+            asked,
+            headers={"Authorization": header},
+            limits=limits,
+            # Not in clear text across the world.
+            plain=PlainHttp.LOCAL,
+        )
+    except (AddressRefused, RegistryError) as error:
+        return False if isinstance(error, RegistryDenied) else None
+    if again.status in (401, 403):
+        return False
+    return True if again.status == 200 else None
+
+
+def _unanswered(message: str, facts: dict[str, Any]) -> RegistryHealth:
+    """A refused hop leaves the redirect itself as the answer."""
+    status = facts.get("status")
+    return RegistryHealth(
+        reachable=status is not None,
+        status_code=status,
+        reason=facts.get("reason") if status is not None else message,
+        error_kind=facts.get("kind", "other"),
+    )
