@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from nats.aio.client import Client
@@ -62,6 +62,11 @@ class Bus:
     def client(self) -> Client:
         """For the worker's FastStream broker, which shares the connection."""
         return self._connection.client
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest message, headers included."""
+        return self.client.max_payload
 
     async def ping(self, *, timeout_s: float = 2) -> None:
         """Raises BusUnavailable unless JetStream answers."""
@@ -170,13 +175,17 @@ class Bus:
     async def position(self, stream: StreamPlan = topology.EVENTS) -> Position:
         return await bus_live.position(self._js, stream)
 
+    def read_notes(self, subject: str) -> AsyncGenerator[StoredEvent, None]:
+        """What is known of the failed attempts at one message."""
+        return bus_reading.read(self.client, topology.ATTEMPTS.name, after=0, subject=subject)
+
     # --- events
 
     async def epoch(self) -> str:
         """Changes when the event stream is made anew, so that its numbers mean other events."""
         return (await self.position()).epoch
 
-    def read(self, after: int, org: str | None) -> AsyncIterator[StoredEvent]:
+    def read(self, after: int, org: str | None) -> AsyncGenerator[StoredEvent, None]:
         """Stored events with a greater sequence, in order, up to the present end; one
         organisation's, or everybody's for None."""
         subject = topology.events_of(org)
@@ -198,10 +207,19 @@ class Bus:
 
     def request_stream(
         self, subject: str, payload: bytes, *, idle_s: float
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
+        """Chunks in order until the other side ends; close it (`aclosing`) to stop that side.
+
+        Raises BusUnavailable when nobody serves the subject or frames were lost, Timeout after
+        `idle_s` without a sign of life, and whatever the handler raised, by its code.
+        """
         return bus_streams.request_stream(self.client, subject, payload, idle_s=idle_s)
 
     def serve_stream(self, subject: str, handler: Handler) -> AbstractAsyncContextManager[None]:
+        """While open, answer requests with what `handler(payload)` yields.
+
+        A handler is closed as soon as its reader has left or the context is.
+        """
         return bus_streams.serve_stream(self.client, subject, handler)
 
     async def _publish_once(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,7 +43,7 @@ class Batch:
 
 async def read(
     client: Client, stream: str, *, after: int, subject: str
-) -> AsyncIterator[StoredEvent]:
+) -> AsyncGenerator[StoredEvent, None]:
     """Everything stored after a sequence that matches, in order, up to the present end.
 
     Holds one batch in memory. Raises BusUnavailable, also when the stream does not exist.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
@@ -49,7 +49,7 @@ _LEAVE = b"leave"
 
 async def request_stream(
     client: Client, subject: str, payload: bytes, *, idle_s: float
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Chunks in order until the server ends. Closing the iterator stops the server.
 
     Raises BusUnavailable when nobody serves the subject or frames were lost on the way, Timeout

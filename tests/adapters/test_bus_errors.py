@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Iterator
 
-import nats.aio.errors  # noqa: F401 - the deprecated names are errors, too
+import nats.aio.errors
 import nats.errors
 import nats.js.errors
 import pytest
@@ -58,7 +58,7 @@ def test_every_error_of_the_client_is_mapped(kind: type[Exception]) -> None:
     ("foreign", "expected"),
     [
         (OSError("connection refused"), BusUnavailable),
-        (asyncio.TimeoutError(), BusUnavailable),
+        (TimeoutError(), BusUnavailable),
         (nats.errors.Error("nats: 'Authorization Violation'"), Misconfigured),
         (nats.errors.Error("nats: 'User Authentication Expired'"), Misconfigured),
         (nats.js.errors.APIError(code=400, err_code=10054, description="too big"), TooLarge),
