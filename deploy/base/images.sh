@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Makes every image of compose.yaml in the engine of DOCKER_HOST without pulling any, from programs
+# of this host, and prints the variables that name them:
+#
+#   export $(deploy/base/images.sh) && docker compose up -d
+#   deploy/base/images.sh modelyard          only this one (of: modelyard nats mongo registry)
+#
+# PYTHON names an interpreter with pip (default python3); the wheels of nats-server and mongod are
+# looked up beside it, docker-registry on PATH. Unchanged images are not built again.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(cd "$here/../.." && pwd)
+cache=${MODELYARD_CACHE:-$HOME/.cache/modelyard}
+python=${PYTHON:-python3}
+# shellcheck source=deploy/base/packages.sh
+. "$here/packages.sh"
+
+main() {
+    mkdir -p "$cache"
+    base=$("$here/build.sh")
+    [ $# -gt 0 ] || set -- modelyard nats mongo registry
+    for name in "$@"; do
+        work=$(mktemp -d "$cache/context.XXXXXX")
+        trap 'rm -rf "$work"' EXIT
+        "context_$name" "$work"
+        rm -rf "$work"
+    done
+}
+
+context_modelyard() {
+    (cd "$checkout" && cp -r --parents Dockerfile .dockerignore requirements.txt deploy/image \
+        schemas pipeline workers api cli "$1")
+    ln "$("$here/wheels.sh" "$checkout/requirements.txt")"/*.whl "$1"
+    build MODELYARD_IMAGE modelyard:local "$1"
+}
+
+context_nats() {
+    put "$1" nats-server "$(beside_python nats-server)"
+    build MODELYARD_NATS_IMAGE modelyard/nats:local "$1" <<'END'
+COPY nats-server /usr/local/bin/
+END
+}
+
+context_mongo() {
+    put "$1" mongod "$(cd "$checkout" && "$python" -c \
+        'from pipeline.stack.mongod import mongod_binary; print(mongod_binary())')"
+    mkdir -p "$1/libraries"/usr/lib
+    ln -s usr/lib "$1/libraries/lib"
+    unpack "$cache/archives" "$1/libraries" 'libc6|libssl3|gcc-12-base|dpkg|tar|debconf' libcurl4
+    build MODELYARD_MONGO_IMAGE modelyard/mongo:local "$1" <<'END'
+COPY libraries/usr/lib /usr/lib
+COPY mongod /usr/local/bin/
+RUN mkdir -p /data/db && chown 999:999 /data/db
+USER 999:999
+END
+}
+
+context_registry() {
+    put "$1" registry "$(command -v docker-registry)"
+    cat >"$1/config.yml" <<'END'
+version: 0.1
+storage: {filesystem: {rootdirectory: /var/lib/registry}}
+http: {addr: ":5000"}
+END
+    build MODELYARD_REGISTRY_IMAGE modelyard/registry:local "$1" <<'END'
+COPY registry /usr/local/bin/
+COPY config.yml /etc/docker/registry/config.yml
+VOLUME /var/lib/registry
+CMD ["registry", "serve", "/etc/docker/registry/config.yml"]
+END
+}
+
+beside_python() {
+    local beside
+    beside=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")/$1
+    if [ -x "$beside" ]; then echo "$beside"; else command -v "$1"; fi
+}
+
+put() { ln "$3" "$1/$2" 2>/dev/null || cp "$3" "$1/$2"; }
+
+# build VARIABLE IMAGE CONTEXT: without a Dockerfile in the context, its steps come from stdin.
+build() {
+    if [ ! -e "$3/Dockerfile" ]; then
+        # shellcheck disable=SC2016
+        { printf 'ARG BASE\nFROM ${BASE}\n' && cat; } >"$3/Dockerfile"
+    fi
+    # A local base is known to the engine only, so no other builder will do.
+    BUILDX_BUILDER=default docker build -q --network none --build-arg BASE="$base" \
+        -t "$2" "$3" >&2
+    echo "$1=$2"
+}
+
+main "$@"
