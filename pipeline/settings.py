@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     insecure_registries: str = ""
     """Comma-separated hosts that may be spoken to over plain HTTP besides loopback."""
 
+    docker_hub_registry: str = "registry-1.docker.io"
+    """Server of `docker_hub` secrets that name none."""
+    depot_registry: str = "registry.depot.dev"
+    """Server of `depot` secrets that name none."""
+
     # workers
     installation: str = "modelyard"
     """Label that marks our containers on an engine; one value per installation."""

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar
 
-from schemas.base import Record
+from pydantic import AwareDatetime, Field
+
+from schemas.base import Record, Shape
+
+
+class SecretType(StrEnum):
+    DOCKER_HUB = "docker_hub"
+    DEPOT = "depot"
+    NVIDIA = "nvidiadockersecret"
+    REGISTRY = "registry"
+
+
+class Hold(Shape):
+    """Somebody is about to refer to the secret: until then it is not deleted."""
+
+    id: str
+    until: AwareDatetime
 
 
 class Secret(Record):
+    """`name` is unique within the organisation; a deleted one has given up its name and values."""
+
     collection: ClassVar[str] = "secrets"
     resource: ClassVar[str] = "secret"
 
     name: str
-    secret_type: str
+    secret_type: SecretType
     server: str
     """`host[:port]` that the credentials are for; they go nowhere else."""
-    sealed: str
+    sealed: str = Field(repr=False)
     """The values, encrypted (`pipeline.rules.vault`), with the id of the key inside."""
     created_by: str | None = None
+    holds: list[Hold] = Field(default_factory=list)
+    times_held: int = 0
+    """Counts holds, so that a deletion notices one that came and went."""
+    deleted_at: datetime | None = None
+
+
+class SecretSummary(Shape):
+    """What may be shown of a secret."""
+
+    uuid: str
+    name: str
+    secret_type: SecretType
+    server: str
+    org: str
+    reference_count: int
+    """Undeleted images and registry entries that use it."""
+    created_at: AwareDatetime
+    updated_at: AwareDatetime

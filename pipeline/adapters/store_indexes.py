@@ -62,6 +62,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
             only={"named": True, "status": _living(ImageStatus)},
         ),
         Index("reference", (*_ascending("reference", "org"), *_NEWEST)),
+        Index("secret", _ascending("secret", "org")),
         Index("digest", _ascending("digest", "org"), only=_set("digest")),
     ),
     Container: (
