@@ -26,6 +26,11 @@ class Settings(BaseSettings):
     url: str = "http://127.0.0.1:8000"
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    metrics_open: bool = False
+    """Lets anybody who reaches the API read `/metrics`; otherwise a token with `node:view` does."""
+    access_log: bool = False
+    drain_s: float = Field(default=10, ge=1)
+    """How long a stopping API process finishes what is in flight."""
     nats_port: int = 4222
     """Of the embedded stack, as are `mongo_port` and `registry_port`."""
     mongo_port: int = 27017

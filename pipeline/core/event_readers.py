@@ -47,12 +47,13 @@ class Reader:
         self._farewell: bytes | None = None
         self._moved = asyncio.Event()
         lane.readers.add(self)
+        self._join_if_near()
 
     async def read(self, timeout_s: float) -> bytes:
         """Whole frames for the wire: events, a heartbeat after `timeout_s`, or a last hint."""
-        events = await self._catch_up()
-        if events:
-            return events
+        chunk = await self._catch_up(timeout_s)
+        if chunk:
+            return chunk
         if not self._moved.is_set():
             await _set_within(self._moved, timeout_s)
         return self._take()
@@ -80,10 +81,10 @@ class Reader:
         self._lane.readers.discard(self)
         self._pending.clear()
 
-    async def _catch_up(self) -> bytes:
+    async def _catch_up(self, timeout_s: float) -> bytes:
+        end = asyncio.get_running_loop().time() + timeout_s
         while not self._joined and self._farewell is None:
-            if self._position >= self._lane.floor:
-                self._join()
+            if self._join_if_near():
                 break
             try:
                 frames, self._position = await self._replay(self._position)
@@ -95,13 +96,18 @@ class Reader:
             events = b"".join(one.data for one in frames if self._wanted.covers(one.subject))
             if events:
                 return events
+            if asyncio.get_running_loop().time() > end:
+                return self._heartbeat()  # much was read, nothing of it was asked for
         return b""
 
-    def _join(self) -> None:
+    def _join_if_near(self) -> bool:
         """In one step, without awaiting: what comes next comes through `offer`."""
+        if self._position < self._lane.floor:
+            return False
         self._joined = True
         for frame in self._lane.after(self._position):
             self.offer(frame)
+        return True
 
     def _take(self) -> bytes:
         count = min(CHUNK_FRAMES, len(self._pending))
@@ -115,6 +121,9 @@ class Reader:
             self.ended = True
             return self._farewell
         self._position = max(self._position, self._head())
+        return self._heartbeat()
+
+    def _heartbeat(self) -> bytes:
         return sse.heartbeat_frame(EventId(self._epoch, self._position))
 
     def _settle(self) -> None:

@@ -1,0 +1,114 @@
+"""The application: doors, error shapes and middleware put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from api import (
+    bodies,
+    containers,
+    dead_letters,
+    docs,
+    events,
+    failures,
+    health,
+    images,
+    logs,
+    metrics,
+    nodes,
+    sessions,
+    tokens,
+)
+from api.doors import Doors
+from api.methods import HeadAsGet, Methods
+from api.metrics import Counted, Metrics
+from pipeline.core.event_hub import EventHub
+from pipeline.services import Services, open_hub, open_services
+from pipeline.settings import Settings
+
+ROUTERS = (
+    images.router,
+    containers.router,
+    logs.router,
+    nodes.router,
+    events.router,
+    dead_letters.router,
+    tokens.router,
+    sessions.router,
+    health.router,
+    metrics.router,
+    docs.router,
+)
+
+Opener = Callable[[], AbstractAsyncContextManager[tuple[Services, EventHub]]]
+
+
+def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
+    """An application that opens its services when it starts.
+
+    `app.state` then holds `services`, `hub`, `metrics`, `doors`, and `draining`, an event that is
+    set when the server stops.
+    """
+    app = FastAPI(
+        lifespan=_lifespan(opener or partial(opened, settings)),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=docs.operation_id,
+    )
+    app.openapi = partial(_described, app)  # type: ignore[method-assign]
+    app.state.doors = doors = Doors()
+    app.state.metrics = measured = Metrics()
+    for router in ROUTERS:
+        app.include_router(router)
+    methods = Methods(app)
+    failures.install(app, doors, methods)
+    # The last one added sees a request first.
+    app.add_middleware(bodies.BodyCap, max_bytes=settings.body_max_bytes)
+    app.add_middleware(failures.Unforeseen, doors=doors)
+    app.add_middleware(Counted, metrics=measured)
+    app.add_middleware(HeadAsGet, methods=methods)
+    return app
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[tuple[Services, EventHub]]:
+    """The real services, with what they need in the store and the broker made first."""
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings, name="api"))
+        await services.store.prepare()
+        await services.bus.prepare()
+        await services.access.bootstrap()
+        hub = await stack.enter_async_context(open_hub(services))
+        yield services, hub
+
+
+def drain(app: FastAPI) -> None:
+    """Tell endless answers and waiting calls to come to an end. Idempotent."""
+    app.state.draining.set()
+    app.state.hub.drain()
+
+
+def _lifespan(opener: Opener) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opener() as (services, hub):
+            app.state.services, app.state.hub = services, hub
+            app.state.draining = asyncio.Event()
+            app.state.metrics.follow(hub)
+            yield
+            drain(app)
+
+    return lifespan
+
+
+def _described(app: FastAPI) -> dict[str, object]:
+    if app.openapi_schema is None:
+        app.openapi_schema = docs.describe(app)
+    return app.openapi_schema

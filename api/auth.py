@@ -1,0 +1,98 @@
+"""Who may use a route: declared beside it, checked before anything of the request is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.routing import APIRoute
+from fastapi.security.base import SecurityBase
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from pipeline.errors import PermissionDenied
+from pipeline.services import Services
+from schemas.access import Permission, Principal
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Needs(SecurityBase):
+    """The dependency that says which permission a route needs; its value is the caller."""
+
+    def __init__(self, permission: Permission | None) -> None:
+        self.permission = permission
+        self.model = HTTPBearerModel(description="A token from `POST /yard/v1/login` or `/tokens`.")
+        self.scheme_name = "token"
+
+    async def __call__(self, request: Request) -> Principal:
+        caller: Principal = request.state.caller
+        return caller
+
+
+def needs(permission: Permission | None) -> Any:
+    """`caller: Annotated[Principal, needs(Permission.IMAGE_WRITE)]`; None: any valid token."""
+    return Depends(Needs(permission))
+
+
+class OpenRoute(APIRoute):
+    """A route that anybody may call. Bodies have to be declared as JSON."""
+
+    def get_route_handler(self) -> Handler:
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+
+        async def checked(request: Request) -> Response:
+            _require_json(request)
+            return await handler(request)
+
+        return checked
+
+
+class GuardedRoute(OpenRoute):
+    """A route of a door: token, permission, content type, and only then body and parameters.
+
+    FastAPI reads the body before it runs dependencies, so the check cannot be one. A route that
+    declares no `needs` does not come into being: open ones are an `OpenRoute`.
+    """
+
+    def get_route_handler(self) -> Handler:
+        handler = super().get_route_handler()
+        declared = [needs.permission for needs in _needs(self.dependant)]
+        if not declared:
+            raise TypeError(f"{self.path} declares no permission: add `needs(...)` to it.")
+
+        async def guarded(request: Request) -> Response:
+            request.state.caller = await admit(request, *declared)
+            return await handler(request)
+
+        return guarded
+
+
+async def admit(request: Request, *permissions: Permission | None) -> Principal:
+    """The caller. Raises Unauthenticated, and PermissionDenied when a permission is lacking."""
+    services: Services = request.app.state.services
+    caller = await services.access.authenticate(request.headers.get("authorization"))
+    for permission in permissions:
+        if permission is not None and permission not in caller.permissions:
+            raise PermissionDenied(f"This needs the permission {permission}: ask an administrator.")
+    return caller
+
+
+def _needs(dependant: Dependant) -> Iterator[Needs]:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, Needs):
+            yield dependency.call
+        yield from _needs(dependency)
+
+
+def _require_json(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (
+        kind.startswith("application/") and kind.endswith("+json")
+    ):
+        raise HTTPException(415, "Send the body as application/json.")

@@ -1,0 +1,61 @@
+"""ETag, If-Match and If-None-Match: a record's revision is its entity tag."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Header
+
+from pipeline.errors import InvalidInput, StaleRevision
+from schemas.base import Record
+
+IfMatch = Annotated[
+    str | None,
+    Header(description="Do it only if the record is still the one with this ETag; else 412."),
+]
+IfNoneMatch = Annotated[
+    str | None, Header(description="Answer 304 if the record is still the one with this ETag.")
+]
+
+_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+_REVISION = re.compile(r"[0-9]{1,18}")
+
+
+def etag(record: Record) -> str:
+    return f'"{record.revision}"'
+
+
+def is_unchanged(record: Record, if_none_match: str | None) -> bool:
+    """Weak comparison, as If-None-Match asks for."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or any(
+        value == str(record.revision) for _, value in _tags(if_none_match)
+    )
+
+
+async def expected_revision(
+    if_match: str | None, load: Callable[[], Awaitable[Record]]
+) -> int | None:
+    """The revision that the record must have, or None when any will do.
+
+    `load` is asked only when several tags are given. Raises StaleRevision when none can match.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    wanted = {int(tag) for weak, tag in _tags(if_match) if not weak and _REVISION.fullmatch(tag)}
+    if len(wanted) > 1:
+        wanted &= {(await load()).revision}
+    if not wanted:
+        raise StaleRevision("The record has changed: read it again and use its new ETag.")
+    return wanted.pop()
+
+
+def _tags(header: str) -> list[tuple[bool, str]]:
+    """Each tag, and whether it is a weak one."""
+    matches = [_TAG.fullmatch(part) for part in header.split(",")]
+    if None in matches:
+        raise InvalidInput('Entity tags are quoted, for instance "7".', field="If-Match")
+    return [(match[1] is not None, match[2]) for match in matches if match]

@@ -1,0 +1,105 @@
+"""`/docs`, `/openapi.json`, `/asyncapi`: what can be called and what is published."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse, Response
+
+from api.answers import JSON
+from api.auth import OpenRoute
+from api.problems import MEDIA_TYPE
+
+router = APIRouter(route_class=OpenRoute, include_in_schema=False)
+
+VERSION = "1"
+_DESCRIPTION = """\
+Takes in model container images, proves that they work, and runs them on GPU nodes.
+
+Every call needs a token: `Authorization: Bearer …`. Failures are problem details (RFC 9457) with a
+stable `code`. Repeat a POST safely with an `Idempotency-Key`; guard a change with `If-Match`;
+follow what happens at `/yard/v1/events`. What automation may publish without HTTP is told by
+`/asyncapi`.
+"""
+_TAGS = [
+    {"name": "images", "description": "Bring an image, have it proved, keep it."},
+    {"name": "containers", "description": "Run images on nodes that fit them."},
+    {"name": "nodes", "description": "Machines with a Docker Engine and an agent."},
+    {"name": "events", "description": "What happens, while it happens."},
+    {"name": "dead letters", "description": "Messages that could not be handled."},
+    {"name": "access", "description": "Logins and tokens."},
+    {"name": "health", "description": "For load balancers and monitoring."},
+]
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
+_GENERIC = ("HTTPValidationError", "ValidationError")
+_METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "trace"})
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/asyncapi")
+async def asyncapi() -> Response:
+    """The messages: AsyncAPI 3."""
+    return Response(_file("asyncapi.json"), media_type=JSON)
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """A page that reads `/openapi.json`. It loads nothing from elsewhere."""
+    headers = {"Content-Security-Policy": _POLICY}
+    return Response(_file("docs.html"), headers=headers, media_type="text/html")
+
+
+def operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with problem details where FastAPI would put its own error shape."""
+    document: dict[str, Any] = get_openapi(
+        title="Modelyard",
+        version=VERSION,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=_TAGS,
+    )
+    for path in document["paths"].values():
+        for method, operation in path.items():
+            if method in _METHODS:
+                operation["responses"] = _responses(operation["responses"])
+    for name in _GENERIC:
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
+def _responses(declared: dict[str, Any]) -> dict[str, Any]:
+    return {
+        status: _response(response)
+        for status, response in declared.items()
+        if not _is_generic(response)
+    }
+
+
+def _response(response: dict[str, Any]) -> dict[str, Any]:
+    content = response.get("content", {})
+    if MEDIA_TYPE not in content:
+        return response
+    return {**response, "content": {MEDIA_TYPE: content[MEDIA_TYPE]}}
+
+
+def _is_generic(response: dict[str, Any]) -> bool:
+    schema = response.get("content", {}).get(JSON, {}).get("schema", {})
+    return str(schema.get("$ref", "")).rpartition("/")[2] in _GENERIC
+
+
+def _file(name: str) -> bytes:
+    return resources.files("api").joinpath(name).read_bytes()

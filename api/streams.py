@@ -1,0 +1,75 @@
+"""Answers without a known end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.methods import HEAD_OF_GET
+
+EVENT_STREAM = "text/event-stream"
+HEADERS = {
+    "Cache-Control": "no-store",
+    # nginx would hold small pieces back.
+    "X-Accel-Buffering": "no",
+}
+
+
+class BrokenOff(Exception):
+    """Ends an answer without its proper end, so that the caller can tell."""
+
+
+class Stream(Response):
+    """Sends what `chunks` yields until it ends or the caller hangs up.
+
+    Then `chunks` and `held`, what it reads from, are closed, even if it never began.
+    """
+
+    def __init__(
+        self, chunks: AsyncGenerator[bytes], media_type: str, *, held: AsyncExitStack | None = None
+    ) -> None:
+        self._chunks = chunks
+        self._held = held or AsyncExitStack()
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        self.init_headers(HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        async with self._held, aclosing(self._chunks) as chunks:
+            await send(start)
+            if not scope.get(HEAD_OF_GET):
+                try:
+                    await self._send_until_gone(chunks, receive, send)
+                except BrokenOff:
+                    return  # the server closes the connection
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_until_gone(
+        self, chunks: AsyncGenerator[bytes], receive: Receive, send: Send
+    ) -> None:
+        sending = asyncio.create_task(_send_all(chunks, send))
+        gone = asyncio.create_task(_until_gone(receive))
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            gone.cancel()
+            await asyncio.wait({sending, gone})
+        if not sending.cancelled():
+            sending.result()
+
+
+async def _send_all(chunks: AsyncGenerator[bytes], send: Send) -> None:
+    async for chunk in chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
