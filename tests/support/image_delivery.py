@@ -28,7 +28,7 @@ def _push_blob(http: httpx.Client, digest: str, blob: bytes) -> None:
     if http.head(f"blobs/{digest}").status_code == 200:
         return
     begun = http.post("blobs/uploads/").raise_for_status()
-    where = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": digest})
+    where = begun.url.join(begun.headers["Location"]).copy_merge_params({"digest": digest})
     http.put(
         where, content=blob, headers={"Content-Type": "application/octet-stream"}
     ).raise_for_status()
