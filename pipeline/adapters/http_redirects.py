@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from pipeline.adapters import http_faults
 from pipeline.errors import InvalidInput
+from pipeline.rules import addresses
 
 STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -23,10 +25,11 @@ def first(
     headers: Mapping[str, str] | None,
     content: bytes | AsyncIterable[bytes] | None,
 ) -> httpx.Request:
-    """Raises InvalidInput for what is no URL that we speak to."""
+    """Raises InvalidInput for what is no URL that we speak to, AddressRefused for odd hosts."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
+        _refuse_odd_host(url)
         raise InvalidInput(f"{url[:100]!r} is not a URL: {error}.", field="url") from error
     why = _objection(parsed)
     if why is not None:
@@ -37,11 +40,13 @@ def first(
 def following(request: httpx.Request, status: int, location: str) -> httpx.Request:
     """What `location` asks for, without credentials when it leads to another origin.
 
-    Raises RegistryUnavailable (kind redirect) when it cannot be followed.
+    Raises RegistryUnavailable (kind redirect) when it cannot be followed, AddressRefused for odd
+    hosts.
     """
     try:
         url = request.url.join(location)
     except httpx.InvalidURL as error:
+        _refuse_odd_host(location)
         raise http_faults.unavailable(request.url.host, "redirect") from error
     if _objection(url) is not None:
         raise http_faults.unavailable(request.url.host, "redirect")
@@ -61,6 +66,15 @@ def following(request: httpx.Request, status: int, location: str) -> httpx.Reque
 def leaves(one: httpx.URL, other: httpx.URL) -> bool:
     """Whether they differ in scheme, host or port."""
     return (one.scheme, one.raw_host, one.port) != (other.scheme, other.raw_host, other.port)
+
+
+def _refuse_odd_host(url: str) -> None:
+    """An address in an unusual spelling, which httpx takes for no URL at all."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return
+    addresses.literal(host or "")
 
 
 def _objection(url: httpx.URL) -> str | None:

@@ -47,12 +47,16 @@ class RegistryCalls:
         if known is None:
             return await self._discover(access, method, path, headers or {}, limits)
         try:
-            return await self._ask(known, access, method, path, headers or {}, limits)
+            reply = await self._ask(known, access, method, path, headers or {}, limits)
         except RegistryUnavailable as error:
             # It may speak the other one by now.
             if error.facts.get("kind") in ("tls", "refused", "protocol"):
                 self._schemes.forget(access.registry)
             raise
+        if known == "http" and reply.status == 400:
+            # What a server says that was spoken to plainly and expects TLS.
+            self._schemes.forget(access.registry)
+        return reply
 
     async def _discover(
         self,

@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.rules import versions
 from pipeline.rules.manifests import Config
 from schemas.image import Needs
 
 GPUS_LABEL: Final = "modelyard.gpus"
 """Label of an image with the number of GPUs that it needs; it wins over every other sign."""
 GPUS_MAX: Final = 1024
+VERSION_MAX: Final = 64
 
 _CONDITION = re.compile(r"(?P<property>[a-z]+)(?P<operator>>=|<=|!=|=|<|>)(?P<value>[\w.+-]+)")
-_VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?(?![0-9])")
 _NO_DEVICE = frozenset({"", "none", "void"})
 
 Version = tuple[int, ...]
@@ -96,8 +97,8 @@ def _gpus(config: Config) -> int:
 
 
 def _version(text: str) -> Version | None:
-    found = _VERSION.match(text)
-    return tuple(int(part) for part in found.groups() if part) if found else None
+    # Cut, because an image may hold a number of any length.
+    return versions.parse(text[:VERSION_MAX]) or None
 
 
 def _dotted(version: Version | None, places: int) -> str | None:
