@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     """Lets anybody who reaches the API read `/metrics`; otherwise a token with `node:view` does."""
     access_log: bool = False
     drain_s: float = Field(default=10, ge=1)
-    """How long a stopping API process finishes what is in flight."""
+    """How long a stopping process finishes what is in flight."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port on which a worker or an agent answers scrapes on loopback; 0: on none."""
     nats_port: int = 4222
     """Of the embedded stack, as are `mongo_port` and `registry_port`."""
     mongo_port: int = 27017
@@ -61,6 +63,9 @@ class Settings(BaseSettings):
     """Server of `docker_hub` secrets that name none."""
     depot_registry: str = "registry.depot.dev"
     """Server of `depot` secrets that name none."""
+
+    host_platform: str = "linux/amd64"
+    """Chosen from a multi-platform image when nobody asks for one: what the nodes are."""
 
     # workers
     installation: str = "modelyard"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import records
@@ -11,7 +11,8 @@ from pipeline.errors import AlreadyExists, Conflict, KeyReused, NotFound, StaleR
 from pipeline.rules import references
 from schemas.access import Principal
 from schemas.container import Container
-from schemas.image import Image, ImageSpec, ReferenceParts
+from schemas.image import Image, ImageSpec, Needs, ReferenceParts
+from schemas.message import Message
 from schemas.states import ContainerStatus, ImageStatus
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Images:
             parts=ReferenceParts(**parts.asdict()),
             requested_platform=spec.platform,
             requested_needs=spec.needs,
-            needs=spec.needs or Image.model_fields["needs"].get_default(call_default_factory=True),
+            needs=spec.needs or Needs(),
             secret=secret or None,
             labels=spec.labels,
             request_hash=records.fingerprint(spec),
@@ -164,10 +165,10 @@ class Images:
 
 
 def announce(
-    image: Image, kind: str, *, at: Any, actor: str | None, revision: int, **facts: Any
-) -> Any:
+    image: Image, kind: str, *, at: datetime, actor: str | None, revision: int, **facts: Any
+) -> Message:
     """An event of an image, with what every reader of events wants to know."""
-    seen: Mapping[str, Any] = {
+    seen = {
         "name": image.name,
         "reference": image.reference,
         "status": image.status,

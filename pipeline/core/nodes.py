@@ -155,7 +155,9 @@ class Nodes:
             messages.append(
                 records.command(container, "place", at=at, actor=SWEEPER, revision=revision)
             )
-        values = {"node": None, "engine_id": None, "ports": [], "gpus": []} if place else {}
+        values: dict[str, Any] = (
+            {"node": None, "engine_id": None, "ports": [], "gpus": []} if place else {}
+        )
         container = await self._store.change(
             container, values, at=at, status=status, reason=reason, messages=messages
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
@@ -80,13 +81,8 @@ class Placing:
         if await self._drop_leftovers(container, nodes):
             return False
         fence = container.fence + 1
-        choice = placement.plan(
-            placement.request(container.spec, image),
-            nodes,
-            now=self._clock(),
-            grace_s=self._node_grace_s,
-        )
-        wants = container.spec.resources
+        wants = placement.request(container.spec, image)
+        choice = placement.plan(wants, nodes, now=self._clock(), grace_s=self._node_grace_s)
         leased = await self._leases.acquire(
             choice.node,
             container=container.uuid,
@@ -150,7 +146,7 @@ class Placing:
         status: Status,
         kind: str,
         reason: str,
-        values: dict[str, object],
+        values: Mapping[str, Any],
     ) -> None:
         at: datetime = self._clock()
         message = announce(

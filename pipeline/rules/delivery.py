@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pipeline.errors import LostRace, PoisonMessage, YardError
+from pipeline.errors import Fenced, LostRace, PoisonMessage, YardError
 from pipeline.rules.topology import StagePlan
 
 POISON_ATTEMPTS = 3
@@ -46,7 +46,7 @@ Verdict: TypeAlias = Done | Retry | Bury
 def judge(error: Exception, *, attempt: int, plan: StagePlan, jitter: float) -> Verdict:
     """Decide about the failure of attempt number `attempt` (from 1); `jitter` lies in [0, 1)."""
     code = code_of(error)
-    if isinstance(error, LostRace):
+    if isinstance(error, LostRace | Fenced):
         return Done(code)
     if attempt >= attempts_allowed(error, plan):
         return Bury(code)

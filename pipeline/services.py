@@ -1,0 +1,169 @@
+"""The composition root: the only place that opens adapters and joins them to the use cases."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.adapters import gpus
+from pipeline.adapters.bus import Bus
+from pipeline.adapters.engine import DockerEngine
+from pipeline.adapters.http_guard import GuardedHttp, Limits
+from pipeline.adapters.http_names import Rules
+from pipeline.adapters.registry import RegistryClient
+from pipeline.adapters.store import Store
+from pipeline.core import records
+from pipeline.core.access import Access
+from pipeline.core.agent import Agent
+from pipeline.core.containers import Containers
+from pipeline.core.dead_letters import DeadLetters
+from pipeline.core.event_hub import EventHub
+from pipeline.core.images import Images
+from pipeline.core.leases import Leases
+from pipeline.core.logs import Logs
+from pipeline.core.nodes import Nodes
+from pipeline.core.outbox import Outbox
+from pipeline.core.placing import Placing
+from pipeline.core.registration import node_id
+from pipeline.core.secrets import Secrets
+from pipeline.core.stuck import Stuck
+from pipeline.core.validation import Validation
+from pipeline.rules import platforms
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the API and the workers stand on. Opened by `open_services`."""
+
+    settings: Settings
+    clock: records.Clock
+    store: Store
+    bus: Bus
+    outbox: Outbox
+    registry: RegistryClient
+    leases: Leases
+    access: Access
+    secrets: Secrets
+    images: Images
+    validation: Validation
+    containers: Containers
+    placing: Placing
+    nodes: Nodes
+    stuck: Stuck
+    logs: Logs
+    dead_letters: DeadLetters
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Services]:
+    """Connect to the store, the broker and registries; `name` is how the broker knows us.
+
+    Raises Misconfigured, BusUnavailable, StoreUnavailable.
+    """
+    async with AsyncExitStack() as stack:
+        store, bus, outbox = await _foundation(stack, settings, name)
+        http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
+        registry = RegistryClient(
+            http,
+            host_platform=platforms.parse(settings.host_platform),
+            document_max_bytes=settings.manifest_max_bytes,
+        )
+        clock = records.now
+        leases = Leases(store)
+        secrets = Secrets(store, outbox, settings, clock)
+        images = Images(store, outbox, secrets, clock)
+        containers = Containers(store, outbox, images, leases, clock)
+        grace_s = settings.node_grace_s
+        yield Services(
+            settings=settings,
+            clock=clock,
+            store=store,
+            bus=bus,
+            outbox=outbox,
+            registry=registry,
+            leases=leases,
+            access=Access(store, settings, clock),
+            secrets=secrets,
+            images=images,
+            validation=Validation(
+                store,
+                outbox,
+                registry,
+                secrets,
+                timeout_s=settings.validation_timeout_s,
+                clock=clock,
+            ),
+            containers=containers,
+            placing=Placing(store, outbox, leases, node_grace_s=grace_s, clock=clock),
+            nodes=Nodes(store, outbox, leases, grace_s=grace_s, clock=clock),
+            stuck=Stuck(
+                store,
+                outbox,
+                stuck_after_s=settings.stuck_after_s,
+                retry_placement_s=settings.sweep_interval_s,
+                clock=clock,
+            ),
+            logs=Logs(bus, containers),
+            dead_letters=DeadLetters(bus, home=settings.org_id),
+        )
+
+
+@asynccontextmanager
+async def open_hub(services: Services) -> AsyncIterator[EventHub]:
+    """The live event feed of one API process."""
+    frames = services.settings.event_buffer_frames
+    async with EventHub.open(services.bus, buffer_frames=frames) as hub:
+        yield hub
+
+
+@asynccontextmanager
+async def open_agent(settings: Settings) -> AsyncIterator[Agent]:
+    """The agent of this machine's engine. The node's identity follows from its name."""
+    name = settings.node_name or socket.gethostname()
+    uuid = node_id(settings.installation, name)
+    async with AsyncExitStack() as stack:
+        store, bus, outbox = await _foundation(stack, settings, f"agent-{name}")
+        engine = await stack.enter_async_context(DockerEngine.open(settings.docker_host))
+        http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
+        agent = Agent.build(
+            settings,
+            store,
+            bus,
+            outbox,
+            engine,
+            gpus.select(settings),
+            Secrets(store, outbox, settings, records.now),
+            partial(_ask, http),
+            name=name,
+            uuid=uuid,
+            clock=records.now,
+        )
+        stack.push_async_callback(agent.close)
+        yield agent
+
+
+async def _ask(http: GuardedHttp, url: str, timeout_s: float) -> int:
+    """What a container's health endpoint answers. Its redirects are not followed."""
+    limits = Limits(total_s=timeout_s, body_max_bytes=1024, redirects=0)
+    return (await http.request("GET", url, limits=limits)).status
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        allow_local=settings.allow_private_addresses,
+        local_hosts=frozenset({settings.registry.lower()}),
+        plain_hosts=settings.insecure_hosts,
+    )
+
+
+async def _foundation(
+    stack: AsyncExitStack, settings: Settings, name: str
+) -> tuple[Store, Bus, Outbox]:
+    store = await stack.enter_async_context(Store.open(settings.mongo_url, settings.mongo_database))
+    bus = await stack.enter_async_context(Bus.open(settings.nats_url, name=f"modelyard-{name}"))
+    outbox = await stack.enter_async_context(Outbox(store, bus))
+    return store, bus, outbox
