@@ -18,6 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+import pymongo
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import IndexModel, ReturnDocument, UpdateOne
@@ -63,12 +64,11 @@ T = TypeVar("T")
 
 KINDS: Final[tuple[type[Record], ...]] = tuple(INDEXES)
 
-SELECTION_S = 4.0
-"""How long a call looks for a primary: longer than a planned step-down takes."""
-OPERATION_S = 8.0
-"""One call with its retries."""
-PATIENCE_S = 10.0
+OPERATION_S = 5.0
+"""One call with its retries and its wait for a primary: longer than a planned step-down takes."""
+PATIENCE_S = 7.0
 """The same with the wait for one of the driver's threads, when all of them hang."""
+INDEXING_S = 300.0
 
 _AFTER = ReturnDocument.AFTER
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
@@ -105,7 +105,11 @@ class Store:
         await _asked(self._database.command("ping"))
 
     async def prepare(self) -> None:
-        """Creates the indexes; one whose definition changed is built anew. Idempotent."""
+        """Creates the indexes; one whose definition changed is built anew. Idempotent.
+
+        May take up to `INDEXING_S`, but not for want of a primary.
+        """
+        await self.ping()
         for kind in KINDS:
             indexes = indexes_of(kind)
             if not await self._create(kind, indexes):
@@ -230,7 +234,8 @@ class Store:
         """False when one of these names belongs to an index with another definition."""
         models = [_model(each) for each in indexes]
         try:
-            await _asked(self._collection(kind).create_indexes(models))
+            with pymongo.timeout(INDEXING_S):
+                await _asked(self._collection(kind).create_indexes(models), INDEXING_S)
         except YardError as error:
             cause = error.__cause__
             if isinstance(cause, driver.OperationFailure) and cause.code in _INDEX_CHANGED:
@@ -248,7 +253,6 @@ def _client(url: str) -> AsyncIOMotorClient[Document]:
         journal=True,
         readConcernLevel="majority",
         retryWrites=True,
-        serverSelectionTimeoutMS=int(SELECTION_S * 1000),
         connectTimeoutMS=2000,
         timeoutMS=int(OPERATION_S * 1000),
         maxPoolSize=32,
@@ -261,9 +265,9 @@ def _model(index: Index) -> IndexModel:
     return IndexModel(list(index.keys), name=index.name, unique=index.unique, **partial)
 
 
-async def _asked(operation: Awaitable[T]) -> T:
+async def _asked(operation: Awaitable[T], patience_s: float | None = None) -> T:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s or PATIENCE_S):
             return await operation
     except (driver.PyMongoError, BSONError, OverflowError, UnicodeError, TimeoutError) as error:
         raise translated(error) from error

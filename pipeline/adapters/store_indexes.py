@@ -64,6 +64,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("reference", (*_ascending("reference", "org"), *_NEWEST)),
         Index("secret", _ascending("secret", "org")),
         Index("digest", _ascending("digest", "org"), only=_set("digest")),
+        Index("secret", _ascending("secret", "org"), only=_set("secret")),
     ),
     Container: (
         _PAGES_BY_NAME,
@@ -83,15 +84,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("name_taken", _ascending("name"), unique=True, only={"status": _living(NodeStatus)}),
     ),
     User: (Index("name_taken", _ascending("name", "org"), unique=True),),
-    Token: (
-        Index(
-            "secret_hash",
-            _ascending("secret_hash"),
-            unique=True,
-            only=_set("secret_hash"),
-        ),
-        Index("user", _ascending("user"), only=_set("user")),
-    ),
+    Token: (Index("ended", _ascending("org", "kind", "expires_at")),),
     Secret: (Index("name_taken", _ascending("name", "org"), unique=True),),
 }
 

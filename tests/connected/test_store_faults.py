@@ -39,7 +39,7 @@ async def own_store(own_mongod: MongodPiece) -> AsyncIterator[Store]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same deadlines, scaled down. Ask for it before the store."""
-    monkeypatch.setattr(adapter, "SELECTION_S", 0.8)
+    monkeypatch.setattr(adapter, "OPERATION_S", 0.8)
     monkeypatch.setattr(adapter, "PATIENCE_S", 2.0)
 
 
