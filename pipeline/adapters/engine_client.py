@@ -29,13 +29,13 @@ _CONNECTIONS = 64
 Client = docker.APIClient
 
 
-def connect(docker_host: str, *, connect_s: float, wires: Wires) -> Client:
+def connect(docker_host: str, wires: Wires) -> Client:
     """A session that has not contacted the engine yet. Its connections are known to `wires`.
 
     `docker_host` empty: DOCKER_HOST and its companions for TLS, then the default socket.
     """
     place: Mapping[str, Any] = {"base_url": docker_host} if docker_host else kwargs_from_env()
-    client = Client(version=dotted(OLDEST_API), timeout=int(connect_s), **place)
+    client = Client(version=dotted(OLDEST_API), **place)
     client.trust_env = False  # neither proxies nor .netrc are for an engine
     unix = client.adapters.get("http+docker://")
     if isinstance(unix, UnixHTTPAdapter):

@@ -175,9 +175,7 @@ class EngineLink:
         been upgraded."""
         with self._lock:
             if self._client is None:
-                self._client = connect(
-                    self._docker_host, connect_s=self._patience.connect_s, wires=self._wires
-                )
+                self._client = connect(self._docker_host, self._wires)
             version = self._version or self._negotiate(self._client)
             self._version = version
             return self._client, version
