@@ -1,0 +1,46 @@
+"""The process beside one Docker Engine: `python -m workers.agent`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from pipeline.adapters.bus import Bus
+from pipeline.core.agent import Agent
+from pipeline.rules import topology
+from pipeline.services import open_agent
+from pipeline.settings import Settings
+from pipeline.telemetry import configure_logging
+from workers import app, orders
+
+DRAIN_S = 10
+
+
+async def serve(agent: Agent, bus: Bus) -> None:
+    """Look after the node until SIGTERM or SIGINT. Raises what ends its own work early."""
+    await bus.prepare(stages=(topology.node_stage(agent.uuid),))
+    work = app.build(
+        bus,
+        [partial(orders.register, agent=agent)],
+        registry=CollectorRegistry(),
+        drain_s=DRAIN_S,
+        jitter=random.random,
+    )
+    logs = bus.serve_stream(topology.agent_service(agent.uuid, "logs"), agent.logs)
+    async with logs, asyncio.TaskGroup() as group:
+        looking_after = group.create_task(agent.run(), name="agent")
+        await app.run(work)
+        looking_after.cancel()
+
+
+async def main(settings: Settings) -> None:
+    configure_logging(settings.log_level)
+    async with open_agent(settings) as agent:
+        await serve(agent, agent.bus)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Settings()))
