@@ -62,7 +62,6 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
             only={"named": True, "status": _living(ImageStatus)},
         ),
         Index("reference", (*_ascending("reference", "org"), *_NEWEST)),
-        Index("secret", _ascending("secret", "org")),
         Index("digest", _ascending("digest", "org"), only=_set("digest")),
         Index("secret", _ascending("secret", "org"), only=_set("secret")),
     ),

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from pipeline.adapters.store import KINDS, Store
-from pipeline.adapters.store_indexes import INDEXES, Index
+from pipeline.adapters.store_indexes import INDEXES, Index, indexes_of
 from pipeline.errors import AlreadyExists
 from schemas.access import Role, Token, User
 from schemas.base import Record
@@ -103,6 +103,12 @@ async def test_an_index_whose_definition_changed_is_rebuilt(
     info = await store._database[Image.collection].index_information()
     assert info["digest"]["key"] == [("digest", -1)]
     await store.insert(image(named=True))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.resource)
+def test_no_two_indexes_of_a_kind_share_a_name(kind: type[Record]) -> None:
+    names = [index.name for index in indexes_of(kind)]
+    assert len(names) == len(set(names))
 
 
 def test_every_kind_of_record_has_a_row() -> None:
