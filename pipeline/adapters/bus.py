@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 
 from pipeline.adapters import bus_live, bus_pull, bus_reading, bus_streams, bus_topology
 from pipeline.adapters.bus_connection import Connection, connection
+from pipeline.adapters.bus_delivered import Delivered
 from pipeline.adapters.bus_errors import translated
 from pipeline.adapters.bus_live import Live, OnEvent, OnReset, Position
 from pipeline.adapters.bus_pull import Pull
@@ -23,7 +24,7 @@ from pipeline.rules.topology import StagePlan, StreamPlan
 from pipeline.telemetry import current_traceparent
 from schemas.message import Message
 
-__all__ = ["Batch", "Bus", "Live", "Position", "Pull", "StoredEvent"]
+__all__ = ["Batch", "Bus", "Delivered", "Live", "Position", "Pull", "StoredEvent"]
 
 PUBLISH_S = 5.0
 ACK_S = 2.0

@@ -25,8 +25,9 @@ from pipeline.rules.topology import StagePlan
 log = logging.getLogger(__name__)
 
 EXPIRES_S = 30
-HEARTBEAT_S = 10
-"""While a request waits, the broker says so at this interval; two missed ones void it."""
+HEARTBEAT_S = 5.0
+"""While a request waits, the broker says so at this interval; two missed ones void it.
+A stream that is deleted takes its consumers along without a word."""
 DRAIN_S = 2
 NANOSECONDS = 1_000_000_000
 
@@ -44,14 +45,16 @@ class Pull:
         self._due = 0
         """Messages that the running request may still bring."""
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
-        """None wakes the reader to ask again."""
+        """None wakes the reader to ask again, or to end."""
+        self._ended = False
 
-    async def next(self, room: int) -> Msg:
+    async def next(self, room: int) -> Msg | None:
         """Wait for one message; `room`, at least 1, is how many the caller can take on.
 
-        Raises BusUnavailable; `facts["missing"]` names the durable when it does not exist.
+        None after `end`. Raises BusUnavailable; `facts["missing"]` names the durable when it does
+        not exist.
         """
-        while True:
+        while not self._ended:
             if self._due <= 0 and self._arrived.empty():
                 await self._ask(room)
             message = await self._arrival()
@@ -62,6 +65,12 @@ class Pull:
             else:
                 self._due -= 1
                 return message
+        return None
+
+    def end(self) -> None:
+        """Let the reader go; what has arrived is left over."""
+        self._ended = True
+        self._arrived.put_nowait(None)
 
     def left_over(self) -> list[Msg]:
         """Messages that arrived and were not taken: the caller hands them back."""
@@ -83,7 +92,7 @@ class Pull:
         wanted = {
             "batch": room,
             "expires": EXPIRES_S * NANOSECONDS,
-            "idle_heartbeat": HEARTBEAT_S * NANOSECONDS,
+            "idle_heartbeat": int(HEARTBEAT_S * NANOSECONDS),
         }
         with translated():
             await self._client.publish(
