@@ -41,7 +41,7 @@ class Outbox:
     def __init__(self, store: Store, bus: Publisher) -> None:
         self._store = store
         self._bus = bus
-        self._published: dict[str, None] = {}
+        self._published: dict[tuple[str, str], None] = {}
         self._unmarked: dict[type[Record], dict[str, list[str]]] = {}
         self._marker: asyncio.Task[None] | None = None
 
@@ -86,12 +86,12 @@ class Outbox:
                     break
         return swept
 
-    def delivered(self, id: str) -> None:
+    def delivered(self, message: Message) -> None:
         """Note that a message reached us, so that its record does not have it published again.
 
         Messages of a record are published in order: those before it were published as well.
         """
-        self._published[id] = None
+        self._published[_key(message)] = None
         while len(self._published) > REMEMBERED:
             del self._published[next(iter(self._published))]
 
@@ -114,14 +114,14 @@ class Outbox:
                 # What follows must not overtake it.
                 log.warning("%s waits in its outbox: %s", message.id, error.message)
                 return False
-            self.delivered(message.id)
+            self.delivered(message)
             sent.append(message.id)
         return True
 
     def _known(self, outbox: Sequence[Message]) -> int:
         """How many messages, from the first, are published already."""
         last = len(outbox)
-        while last and outbox[last - 1].id not in self._published:
+        while last and _key(outbox[last - 1]) not in self._published:
             last -= 1
         return last
 
@@ -151,3 +151,8 @@ class Outbox:
         if marks := {uuid: ids for uuid, ids in sent.items() if ids}:
             await self._store.mark_all_sent(kind, marks)
         return sum(emptied)
+
+
+def _key(message: Message) -> tuple[str, str]:
+    # Strangers choose the ids of what they publish; they do not choose every subject.
+    return message.subject, message.id

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -16,44 +11,12 @@ from pipeline.adapters.store import KINDS, Store
 from pipeline.core import outbox as module
 from pipeline.core.outbox import Outbox, Publisher
 from pipeline.errors import BusUnavailable, StoreUnavailable
-from pipeline.rules import topology
 from pipeline.stack.nats import NatsPiece
 from schemas.base import Record
-from schemas.container import Container
 from schemas.image import Image
 from schemas.message import Message
-from tests.support.records import AT, ORG, after, container, image
-
-LATER = after(60)
-
-
-def told(record: Record, *kinds: str) -> list[Message]:
-    """Events about a record, numbered as a change would number them."""
-    return [
-        Message(
-            id=f"{record.uuid}.{kind}",
-            subject=topology.event(ORG, record.resource, record.uuid, kind),
-            type=kind,
-            time=AT,
-            data={"id": record.uuid},
-        )
-        for kind in kinds
-    ]
-
-
-async def with_outbox(store: Store, *kinds: str) -> Image:
-    mine = image()
-    mine.outbox = told(mine, *kinds)
-    return await store.insert(mine)
-
-
-async def published(bus: Bus) -> list[str]:
-    return [event.subject.rpartition(".")[2] async for event in bus.read(0, None)]
-
-
-async def waiting(store: Store, record: Record) -> list[str]:
-    found = await store.get(type(record), record.uuid, org=record.org)
-    return [message.type for message in found.outbox]
+from tests.support.outboxes import LATER, published, told, waiting, with_outbox
+from tests.support.records import after, image, message
 
 
 class Counting:
@@ -99,16 +62,24 @@ async def test_a_message_that_reached_us_is_not_published_by_us(store: Store, bu
     counting = Counting(bus)
     mine = await with_outbox(store, "one", "two", "three")
     async with Outbox(store, counting) as outbox:
-        outbox.delivered(mine.outbox[1].id)
+        outbox.delivered(mine.outbox[1])
         await outbox.send(mine)
     assert counting.asked == ["three"]
     assert await waiting(store, mine) == []
 
 
+async def test_a_stranger_who_guesses_an_id_keeps_nothing_back(store: Store, bus: Bus) -> None:
+    mine = await with_outbox(store, "one")
+    async with Outbox(store, bus) as outbox:
+        outbox.delivered(message(mine.outbox[0].id))
+        await outbox.send(mine)
+    assert await published(bus) == ["one"]
+
+
 async def test_the_memory_of_what_was_published_is_bounded(store: Store, bus: Bus) -> None:
     async with Outbox(store, bus) as outbox:
         for number in range(module.REMEMBERED + 10):
-            outbox.delivered(f"{number}")
+            outbox.delivered(message(f"{number}"))
         assert len(outbox._published) == module.REMEMBERED
 
 
@@ -238,89 +209,6 @@ async def test_a_cancelled_send_still_marks_what_it_published(store: Store, bus:
         with pytest.raises(asyncio.CancelledError):
             await sending
     assert await waiting(store, mine) == ["two"]
-
-
-# --- the sweep --------------------------------------------------------------------------------
-
-
-async def test_the_sweep_leaves_young_messages_to_their_writer(store: Store, bus: Bus) -> None:
-    mine = await with_outbox(store, "one")
-    async with Outbox(store, bus) as outbox:
-        assert await outbox.sweep(KINDS, AT) == 0
-    assert await waiting(store, mine) == ["one"]
-
-
-async def test_the_sweep_empties_a_long_backlog_of_every_kind(
-    store: Store, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SWEPT_AT_ONCE", 4)
-    for _ in range(10):
-        await with_outbox(store, "one", "two")
-    box = container()
-    box.outbox = told(box, "three")
-    await store.insert(box)
-    async with Outbox(store, bus) as outbox:
-        assert await outbox.sweep(KINDS, LATER) == 11
-        assert await outbox.sweep(KINDS, LATER) == 0
-    assert sorted(await published(bus)) == ["one"] * 10 + ["three"] + ["two"] * 10
-    assert await waiting(store, box) == []
-    assert await store.unsent(Container, before=LATER, limit=1) == []
-
-
-async def test_sweeps_of_several_processes_publish_once(store: Store, bus: Bus) -> None:
-    for _ in range(10):
-        await with_outbox(store, "one")
-    async with Outbox(store, bus) as here, Outbox(store, bus) as there:
-        await asyncio.gather(here.sweep(KINDS, LATER), there.sweep(KINDS, LATER))
-    assert await published(bus) == ["one"] * 10
-
-
-# --- kill -9 ----------------------------------------------------------------------------------
-
-DYING = """
-    import asyncio, os, signal, sys
-    from pipeline.adapters.bus import Bus
-    from pipeline.adapters.store import Store
-    from pipeline.core.outbox import Outbox
-    from schemas.image import Image
-
-    mongo_url, database, nats_url, record, when = sys.argv[1:]
-
-    class Dying:
-        def __init__(self, bus): self.bus = bus
-        async def publish(self, message, *, timeout_s=5):
-            if when == "before the publish":
-                os.kill(os.getpid(), signal.SIGKILL)
-            await self.bus.publish(message)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    async def main():
-        async with Store.open(mongo_url, database) as store, Bus.open(nats_url, name="x") as bus:
-            image = await store.insert(Image.model_validate_json(record))
-            await Outbox(store, Dying(bus)).send(image)
-
-    asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("when", ["before the publish", "before the mark"])
-async def test_kill_9_between_store_and_mark_publishes_exactly_once(
-    store: Store, bus: Bus, own_nats: NatsPiece, mongo_url: str, when: str
-) -> None:
-    mine = image()
-    mine.outbox = told(mine, "one")
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-c", textwrap.dedent(DYING), mongo_url, store._database.name],
-        *[own_nats.url, mine.model_dump_json(), when],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"PYTHONPATH": "."},
-    )
-    assert await process.wait() == -signal.SIGKILL
-    assert await waiting(store, mine) == ["one"]
-    async with Outbox(store, bus) as outbox:
-        assert await outbox.sweep(KINDS, LATER) == 1
-    assert await published(bus) == ["one"]
-    assert await waiting(store, mine) == []
 
 
 def test_the_bus_is_a_publisher(bus: Bus) -> None:
