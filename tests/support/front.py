@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -65,10 +66,19 @@ class FakeRecords:
     log: FakeEventLog
     kept: dict[str, Any] = field(default_factory=dict)
     failure: Exception | None = None
+    added: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, record: Any) -> Any:
         self.kept = {record.uuid: record, **self.kept}
+        self.added.set()
         return record
+
+    async def until(self, uuid: str) -> None:
+        """Wait until there is such a record."""
+        async with asyncio.timeout(5):
+            while uuid not in self.kept:
+                self.added.clear()
+                await self.added.wait()
 
     def move(self, uuid: str, **values: Any) -> Any:
         """Change a record and announce it, as a worker would."""
