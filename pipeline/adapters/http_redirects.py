@@ -30,7 +30,8 @@ def first(
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         _refuse_odd_host(url)
-        raise InvalidInput(f"{url[:100]!r} is not a URL: {error}.", field="url") from error
+        # Not shown: it may hold credentials.
+        raise InvalidInput("The URL is malformed.", field="url") from error
     why = _objection(parsed)
     if why is not None:
         raise InvalidInput(f"A URL for {parsed.host or 'nobody'} is wrong: {why}.", field="url")
@@ -82,6 +83,8 @@ def _objection(url: httpx.URL) -> str | None:
         return "only http and https are spoken"
     if not url.host:
         return "the host is missing"
+    if b"%" in url.raw_host:
+        return "the host holds characters that no host has"
     if url.userinfo:
         return "credentials do not belong into it"
     return None
