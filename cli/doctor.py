@@ -12,7 +12,6 @@ import typer
 
 from cli.client import FAILED, out
 from pipeline.settings import Settings
-from pipeline.stack.checks import examine
 
 
 def doctor(
@@ -22,6 +21,8 @@ def doctor(
 
     The exit code is 1 when anything is.
     """
+    from pipeline.stack.checks import examine
+
     findings = asyncio.run(examine(Settings(), os.environ))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))

@@ -1,10 +1,15 @@
-"""`modelyard up` and `down`: the whole system on one machine."""
+"""`modelyard up` and `down`: the whole system on one machine.
+
+The stack is imported by the functions that run it: the SDKs below it take longer to load than most
+other commands take to finish.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -12,10 +17,8 @@ import typer
 from cli.client import FAILED, err, out
 from pipeline.errors import YardError
 from pipeline.settings import Settings
-from pipeline.stack.blueprint import PIECES
 from pipeline.stack.detached import Facts, Voice, start_detached
-from pipeline.stack.leftovers import take_down
-from pipeline.stack.running import Wishes, run_stack
+from pipeline.stack.names import PIECES
 from pipeline.stack.state import State
 
 
@@ -40,11 +43,13 @@ def up(
         _start_in_background(ports, only)
     else:
         wanted = frozenset(filter(None, (name.strip() for name in only.split(","))))
-        _run(Wishes(ports == "auto", wanted or frozenset(PIECES)), voice)
+        _run(wanted or frozenset(PIECES), voice, auto_ports=ports == "auto")
 
 
 def down() -> None:
     """Stop the embedded stack; its data stay in the state folder. Does nothing when none runs."""
+    from pipeline.stack.leftovers import take_down
+
     state = State(Settings().state)
     try:
         ran = asyncio.run(take_down(state))
@@ -68,17 +73,22 @@ def _start_in_background(ports: str, only: str) -> None:
     _announce(facts)
 
 
-def _run(wishes: Wishes, descriptor: int | None) -> None:
+def _run(only: frozenset[str], descriptor: int | None, *, auto_ports: bool) -> None:
+    from pipeline.stack.running import Wishes, run_stack
+
     voice = None if descriptor is None else Voice(descriptor)
-    work = run_stack(
-        Settings(),
-        os.environ,
-        wishes,
-        report=voice.report if voice else _report,
-        ready=voice.ready if voice else _announce,
-    )
+
+    def report(text: str) -> None:
+        """In the background standard error is the log, which goes on when nobody listens."""
+        if voice:
+            voice.report(text)
+            text = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}"
+        _report(text)
+
+    wishes = Wishes(auto_ports=auto_ports, only=only)
+    ready = voice.ready if voice else _announce
     try:
-        asyncio.run(work)
+        asyncio.run(run_stack(Settings(), os.environ, wishes, report=report, ready=ready))
     except YardError as error:
         if voice:
             voice.failed(error.message)

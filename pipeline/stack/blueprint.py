@@ -13,13 +13,13 @@ from pipeline.stack.app import ApiPiece, AppPiece
 from pipeline.stack.dockerd import DockerdPiece
 from pipeline.stack.keys import Keys
 from pipeline.stack.mongod import MongodPiece
+from pipeline.stack.names import APPS, PIECES
 from pipeline.stack.nats import NatsPiece
 from pipeline.stack.piece import Piece
 from pipeline.stack.registry import RegistryPiece
 from pipeline.stack.state import State
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
-PIECES = ("nats", "mongod", "registry", "dockerd", "api", "workers", "agent")
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ class _Drawing:
             self._add(piece, "DOCKER_HOST", piece.host)
 
     def add_apps(self) -> None:
-        wanted = [name for name in ("api", "workers", "agent") if name in self._only]
+        wanted = [name for name in APPS if name in self._only]
         if not wanted:
             return
         port = self._port(self._settings.api_port, "MODELYARD_API_PORT")

@@ -11,8 +11,9 @@ from typing import Any
 from pipeline.settings import Settings
 from pipeline.stack import environment, leftovers, logs
 from pipeline.stack.admission import admit
-from pipeline.stack.blueprint import PIECES, Blueprint, draw
+from pipeline.stack.blueprint import Blueprint, draw
 from pipeline.stack.keys import Keys, load_keys, save_keys
+from pipeline.stack.names import PIECES
 from pipeline.stack.owner import Owner
 from pipeline.stack.state import Run, State, write_private
 from pipeline.stack.supervisor import Report, Supervisor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -27,12 +28,15 @@ async def build(docker_host: str, *, report: Callable[[str], None], script: Path
         raise Misconfigured(f"{script} is missing: run this from a checkout of the source.")
     env = {**os.environ, "DOCKER_HOST": docker_host, "PYTHON": sys.executable}
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(script, stdout=pipe, stderr=pipe, env=env)
+    child = await asyncio.create_subprocess_exec(
+        script, stdout=pipe, stderr=pipe, env=env, start_new_session=True
+    )
     try:
         return await _outcome(child, report)
     finally:
         if child.returncode is None:
-            child.terminate()
+            # The script would wait for its own child before it heeds a signal.
+            os.killpg(child.pid, signal.SIGTERM)
             await child.wait()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import YardError
@@ -12,8 +11,6 @@ from pipeline.stack.piece import Piece
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 STABLE_AFTER_S = 60.0
-
-_log = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
 
@@ -70,4 +67,4 @@ class Supervisor:
             try:
                 await self._start(piece)
             except YardError as error:
-                _log.error("%s", error)
+                self._report(error.message)

@@ -4,8 +4,9 @@ import pytest
 
 from pipeline.errors import Misconfigured
 from pipeline.settings import Settings
-from pipeline.stack.blueprint import PIECES, Blueprint, draw
+from pipeline.stack.blueprint import Blueprint, draw
 from pipeline.stack.keys import Keys
+from pipeline.stack.names import PIECES
 from pipeline.stack.state import State
 
 BASE = frozenset({"nats", "mongod", "registry"})
