@@ -97,8 +97,8 @@ def _gpus(config: Config) -> int:
 
 
 def _version(text: str) -> Version | None:
-    # Cut, because an image may hold a number of any length.
-    return versions.parse(text[:VERSION_MAX]) or None
+    # Python refuses to read a number of thousands of digits, which an image may well hold.
+    return versions.parse(text) or None if len(text) <= VERSION_MAX else None
 
 
 def _dotted(version: Version | None, places: int) -> str | None:
