@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fast_depends.pydantic import PydanticSerializer
 from faststream import AckPolicy
 from faststream._internal.broker import BrokerUsecase
 from faststream.nats import NatsBroker
@@ -26,6 +27,8 @@ class YardBroker(NatsBroker):
             SHOWN_ADDRESS,
             middlewares=tuple(middlewares),
             ack_policy=AckPolicy.MANUAL,
+            # Or data that does not fit would look like a fault inside the handler.
+            serializer=PydanticSerializer(use_fastdepends_errors=True),
             graceful_timeout=drain_s,
             logger=None,
         )
