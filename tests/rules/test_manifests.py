@@ -128,8 +128,11 @@ _json = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
-                "manifests layers config digest size mediaType platform os architecture "
-                "Env Cmd ExposedPorts Labels Healthcheck Test User schemaVersion".split()
+                (
+                    *("manifests", "layers", "config", "digest", "size", "mediaType", "platform"),
+                    *("os", "architecture", "schemaVersion"),
+                    *("Env", "Cmd", "ExposedPorts", "Labels", "Healthcheck", "Test", "User"),
+                )
             ),
             inner,
             max_size=4,
