@@ -286,6 +286,13 @@ class StartFailed(EngineError):
     code = "start_failed"
 
 
+class GpusUnreadable(YardError):
+    """There is an NVIDIA driver, and it does not answer as it should."""
+
+    code = "gpus_unreadable"
+    retryable = True
+
+
 # --- what we stand on -------------------------------------------------------------------------
 
 

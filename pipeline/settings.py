@@ -90,7 +90,10 @@ class Settings(BaseSettings):
     """Without a heartbeat for this long a node is lost."""
     reconcile_interval_s: float = 30
     simulated_gpus: str = ""
-    """For instance `8xH100-80GB`."""
+    """For instance `8xH100-80GB`, or `2xA100-40GB,1xT4-16GB`."""
+    simulated_driver: str = "570.133.20"
+    simulated_cuda: str = "12.8"
+    """Driver and CUDA version that go with the simulated GPUs."""
     pull_stall_s: float = 60
     """A pull that receives nothing for this long fails with `pull_failed`."""
     stop_grace_s: int = 10
