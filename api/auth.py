@@ -13,7 +13,7 @@ from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pipeline.errors import PermissionDenied
+from pipeline.rules import roles
 from pipeline.services import Services
 from schemas.access import Permission, Principal
 
@@ -78,8 +78,8 @@ async def admit(request: Request, *permissions: Permission | None) -> Principal:
     services: Services = request.app.state.services
     caller = await services.access.authenticate(request.headers.get("authorization"))
     for permission in permissions:
-        if permission is not None and permission not in caller.permissions:
-            raise PermissionDenied(f"This needs the permission {permission}: ask an administrator.")
+        if permission is not None:
+            roles.require(caller, permission)
     return caller
 
 

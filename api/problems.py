@@ -65,6 +65,7 @@ STATUS: Mapping[type[errors.YardError], int] = {
     errors.PathMissing: 404,
     errors.CreateFailed: 422,
     errors.StartFailed: 422,
+    errors.GpusUnreadable: 503,
     errors.StoreUnavailable: 503,
     errors.BusUnavailable: 503,
     errors.Overloaded: 503,

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from httpx import AsyncClient
+
+from api.bodies import streams_body
+
+JSON = {"content-type": "application/json"}
+
+
+async def pieces(count: int, read: list[int]) -> AsyncIterator[bytes]:
+    for number in range(count):
+        read.append(number)
+        yield b" " * 1024
+
+
+async def test_a_declared_length_is_refused_before_anything_is_read(http: AsyncClient) -> None:
+    read: list[int] = []
+    answer = await http.post(
+        "/yard/v1/images", content=pieces(9, read), headers={**JSON, "content-length": "9216"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert answer.headers["connection"] == "close"
+    assert read == []
+
+
+async def test_a_chunked_body_is_cut_off_where_it_crosses_the_line(http: AsyncClient) -> None:
+    read: list[int] = []
+    answer = await http.post("/yard/v1/images", content=pieces(100, read), headers=JSON)
+    assert answer.status_code == 413
+    assert len(read) <= 6
+
+
+async def test_a_body_as_large_as_the_cap_is_read(http: AsyncClient) -> None:
+    body = b'{"reference": "r.test/m:1"}'.ljust(4096)
+    assert (await http.post("/yard/v1/images", content=body, headers=JSON)).status_code == 202
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_an_endpoint_that_streams_its_body_has_no_cap(
+    app: FastAPI, http: AsyncClient, declared: bool
+) -> None:
+    router = APIRouter()
+
+    @router.put("/upload")
+    @streams_body
+    async def upload(request: Request) -> int:
+        return sum([len(piece) async for piece in request.stream()])
+
+    app.include_router(router)
+    headers = {"content-length": "20480"} if declared else {}
+    answer = await http.put("/upload", content=pieces(20, []), headers=headers)
+    assert answer.json() == 20480

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from api.problems import MEDIA_TYPE
+from tests.support.front import caller
+
+
+@pytest.fixture
+async def document(http: AsyncClient) -> dict[str, Any]:
+    answer: dict[str, Any] = (await http.get("/openapi.json")).json()
+    return answer
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_operation_is_described_and_tagged(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    for name, operation in operations(document):
+        assert operation.get("description"), name
+        assert set(operation["tags"]) <= tags, name
+    ids = [operation["operationId"] for _, operation in operations(document)]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_failure_is_documented_as_problem_details(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status >= "400" and name != "get /readyz":
+                assert list(response["content"]) == [MEDIA_TYPE], (name, status)
+    assert not {"HTTPValidationError", "ValidationError"} & document["components"]["schemas"].keys()
+
+
+def test_guarded_operations_ask_for_a_token(document: dict[str, Any]) -> None:
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    for name, operation in operations(document):
+        is_open = re.search(r"/(login|refresh|logout|healthz|readyz|metrics)$", name)
+        assert ("security" in operation) is not bool(is_open), name
+
+
+def test_what_is_hidden_is_not_documented(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name in ("Image", "Container", "Node", "Token"):
+        hidden = {"outbox", "request_hash", "replayed", "secret_hash", "leases"}
+        assert not hidden & schemas[name]["properties"].keys()
+    assert "Message" not in schemas
+
+
+def test_request_bodies_have_examples(document: dict[str, Any]) -> None:
+    for path in ("/yard/v1/images", "/yard/v1/containers"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert content["examples"]
+
+
+async def test_the_documentation_needs_no_token_and_nothing_from_elsewhere(app: FastAPI) -> None:
+    async with caller(app, None) as http:
+        page = await http.get("/docs")
+        assert (await http.get("/openapi.json")).status_code == 200
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert not re.search(r"(src|href)=\"(https?:)?//", page.text)
