@@ -8,9 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.adapters import gpus
 from pipeline.adapters.bus import Bus
-from pipeline.adapters.engine import DockerEngine
 from pipeline.adapters.http_guard import GuardedHttp, Limits
 from pipeline.adapters.http_names import Rules
 from pipeline.adapters.registry import RegistryClient
@@ -123,6 +121,10 @@ async def open_hub(services: Services) -> AsyncIterator[EventHub]:
 @asynccontextmanager
 async def open_agent(settings: Settings) -> AsyncIterator[Agent]:
     """The agent of this machine's engine. The node's identity follows from its name."""
+    # Only agents talk to engines and devices: elsewhere these SDKs are memory without a use.
+    from pipeline.adapters import gpus
+    from pipeline.adapters.engine import DockerEngine
+
     name = settings.node_name or socket.gethostname()
     uuid = node_id(settings.installation, name)
     async with AsyncExitStack() as stack:
