@@ -14,6 +14,7 @@ from pipeline.stack.admission import admit
 from pipeline.stack.blueprint import Blueprint, draw
 from pipeline.stack.keys import Keys, load_keys, save_keys
 from pipeline.stack.names import PIECES
+from pipeline.stack.org_readers import prepare_readers
 from pipeline.stack.owner import Owner
 from pipeline.stack.state import Run, State, write_private
 from pipeline.stack.supervisor import Report, Supervisor
@@ -81,6 +82,8 @@ async def _publish(
     facts = dict(blueprint.addresses)
     if any(piece.name == "api" for piece in blueprint.apps):
         admission = await admit(settings, keys, blueprint.app_env)
+        if any(piece.name == "nats" for piece in blueprint.base):
+            await prepare_readers(blueprint.addresses["MODELYARD_NATS_URL"], keys.orgs)
         password = blueprint.app_env["MODELYARD_ADMIN_PASSWORD"]
         known = asdict(admission) | {"admin_password": password}
         save_keys(state.keys_file, keys.model_copy(update=known))

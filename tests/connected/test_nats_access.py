@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 import nats
 import pytest
 from nats.aio.client import Client
-from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
+from nats.js.api import RetentionPolicy, StreamConfig
 
 from pipeline.rules import topology
 from pipeline.stack.nats import NatsPiece
 from pipeline.stack.nats_access import inbox_prefix, org_reader
+from pipeline.stack.org_readers import prepare_readers
 
 Connect = Callable[[str], Awaitable["OrgClient"]]
 
@@ -40,9 +41,7 @@ async def system(own_nats: NatsPiece) -> AsyncIterator[Client]:
         await js.add_stream(
             StreamConfig(name=plan.name, subjects=list(plan.subjects), retention=retention)
         )
-    for org in ("acme", "other"):
-        reader = ConsumerConfig(durable_name=org_reader(org), filter_subject=f"yard.evt.{org}.>")
-        await js.add_consumer(topology.EVENTS.name, reader)
+    await prepare_readers(own_nats.url, ["acme", "other"])
     yield client
     await client.close()
 
