@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from faststream import BaseMiddleware, Context
+from faststream import BaseMiddleware
+from faststream._internal.context import Context as ContextField
 
 from pipeline.adapters.bus import Delivered
 from pipeline.errors import PoisonMessage
 from pipeline.rules.topology import StagePlan
 from schemas.message import Message
 
-Command = Annotated[Message, Context("command")]
-"""Parameter of a handler that needs more than the data: id, actor, subject, time."""
 
-Received = Annotated[Delivered, Context("delivered")]
+class Carried(ContextField):
+    """FastStream's `Context`, without the hop through a thread that it costs per parameter."""
+
+    async def use(self, /, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        return super().use(**kwargs)
+
+
+Command = Annotated[Message, Carried("command")]
+"""Parameter of a handler that needs more than the data: id, actor, subject, time."""
+Received = Annotated[Delivered, Carried("delivered")]
 """Parameter of a handler that needs the stored message as it came."""
+LastTry = Annotated[bool, Carried("last_try")]
+"""Parameter of a handler that must settle its record instead of failing once more."""
 
 
 class Envelope(BaseMiddleware):
@@ -24,10 +34,10 @@ class Envelope(BaseMiddleware):
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
         plan: StagePlan = self.context.get_local("plan")
-        if not plan.cloud_events:
-            return await call_next(msg)
         delivered: Delivered = self.context.get_local("delivered")
-        with self.context.scope("command", _read(delivered)):
+        command = _read(delivered) if plan.cloud_events else None
+        last_try = delivered.attempt >= plan.max_deliver
+        with self.context.scopes((("command", command), ("last_try", last_try))):
             return await call_next(msg)
 
 
