@@ -65,49 +65,48 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
     async with AsyncExitStack() as stack:
         store, bus, outbox = await _foundation(stack, settings, name)
         http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
-        registry = RegistryClient(
-            http,
-            host_platform=platforms.parse(settings.host_platform),
-            document_max_bytes=settings.manifest_max_bytes,
-        )
-        clock = records.now
-        leases = Leases(store)
-        secrets = Secrets(store, outbox, settings, clock)
-        images = Images(store, outbox, secrets, clock)
-        containers = Containers(store, outbox, images, leases, clock)
-        grace_s = settings.node_grace_s
-        yield Services(
-            settings=settings,
-            clock=clock,
-            store=store,
-            bus=bus,
-            outbox=outbox,
-            registry=registry,
-            leases=leases,
-            access=Access(store, settings, clock),
-            secrets=secrets,
-            images=images,
-            validation=Validation(
-                store,
-                outbox,
-                registry,
-                secrets,
-                timeout_s=settings.validation_timeout_s,
-                clock=clock,
-            ),
-            containers=containers,
-            placing=Placing(store, outbox, leases, node_grace_s=grace_s, clock=clock),
-            nodes=Nodes(store, outbox, leases, grace_s=grace_s, clock=clock),
-            stuck=Stuck(
-                store,
-                outbox,
-                stuck_after_s=settings.stuck_after_s,
-                retry_placement_s=settings.sweep_interval_s,
-                clock=clock,
-            ),
-            logs=Logs(bus, containers),
-            dead_letters=DeadLetters(bus, home=settings.org_id),
-        )
+        yield _joined(settings, store, bus, outbox, http, records.now)
+
+
+def _joined(
+    settings: Settings,
+    store: Store,
+    bus: Bus,
+    outbox: Outbox,
+    http: GuardedHttp,
+    clock: records.Clock,
+) -> Services:
+    registry = RegistryClient(
+        http,
+        host_platform=platforms.parse(settings.host_platform),
+        document_max_bytes=settings.manifest_max_bytes,
+    )
+    leases = Leases(store)
+    secrets = Secrets(store, outbox, settings, clock)
+    images = Images(store, outbox, secrets, clock)
+    containers = Containers(store, outbox, images, leases, clock)
+    grace_s = settings.node_grace_s
+    return Services(
+        settings=settings,
+        clock=clock,
+        store=store,
+        bus=bus,
+        outbox=outbox,
+        registry=registry,
+        leases=leases,
+        access=Access(store, settings, clock),
+        secrets=secrets,
+        images=images,
+        validation=Validation(
+            store, outbox, registry, secrets, timeout_s=settings.validation_timeout_s, clock=clock
+        ),
+        containers=containers,
+        placing=Placing(store, outbox, leases, node_grace_s=grace_s, clock=clock),
+        nodes=Nodes(store, outbox, leases, grace_s=grace_s, clock=clock),
+        stuck=Stuck(store, outbox, settings, clock),
+        logs=Logs(bus, containers),
+        dead_letters=DeadLetters(bus, home=settings.org_id),
+    )
 
 
 @asynccontextmanager

@@ -23,8 +23,8 @@ async def serve(services: Services) -> None:
     await services.store.prepare()
     await services.bus.prepare()
     registers = [partial(stages.register, services=services) for stages in (images, containers)]
-    work = app.build(services.bus, registers, registry=CollectorRegistry(), drain_s=DRAIN_S)
-    await app.run(work, sweeps(services))
+    handling = app.build(services.bus, registers, registry=CollectorRegistry(), drain_s=DRAIN_S)
+    await app.run(handling, sweeps(services))
 
 
 def sweeps(services: Services) -> list[Sweep]:
@@ -43,11 +43,16 @@ async def send_leftovers(services: Services) -> None:
     await services.outbox.sweep(KINDS, services.clock() - age)
 
 
-async def main(settings: Settings) -> None:
+async def work(settings: Settings) -> None:
+    """Raises Misconfigured, BusUnavailable and StoreUnavailable when it cannot begin."""
     configure_logging(settings.log_level)
     async with open_services(settings, name="worker") as services:
         await serve(services)
 
 
+def main() -> None:
+    asyncio.run(work(Settings()))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Settings()))
+    main()

@@ -22,7 +22,7 @@ DRAIN_S = 10
 async def serve(agent: Agent, bus: Bus) -> None:
     """Look after the node until SIGTERM or SIGINT. Raises what ends its own work early."""
     await bus.prepare(stages=(topology.node_stage(agent.uuid),))
-    work = app.build(
+    handling = app.build(
         bus,
         [partial(orders.register, agent=agent)],
         registry=CollectorRegistry(),
@@ -32,15 +32,20 @@ async def serve(agent: Agent, bus: Bus) -> None:
     logs = bus.serve_stream(topology.agent_service(agent.uuid, "logs"), agent.logs)
     async with logs, asyncio.TaskGroup() as group:
         looking_after = group.create_task(agent.run(), name="agent")
-        await app.run(work)
+        await app.run(handling)
         looking_after.cancel()
 
 
-async def main(settings: Settings) -> None:
+async def work(settings: Settings) -> None:
+    """Raises Misconfigured, BusUnavailable and StoreUnavailable when it cannot begin."""
     configure_logging(settings.log_level)
     async with open_agent(settings) as agent:
         await serve(agent, agent.bus)
 
 
+def main() -> None:
+    asyncio.run(work(Settings()))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Settings()))
+    main()

@@ -9,10 +9,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from faststream import FastStream
-from faststream.specification import AsyncAPI
 from prometheus_client import CollectorRegistry
 
 from pipeline.adapters.bus import Bus
@@ -71,27 +69,3 @@ async def run(app: FastStream, ticking: Sequence[Sweep] = ()) -> None:
             await stopping.wait()
     finally:
         await app.stop()
-
-
-def document(registers: Iterable[Register], *, version: str) -> dict[str, Any]:
-    """The AsyncAPI document of all commands, from the code that handles them."""
-    broker = YardBroker(None, middlewares=(), drain_s=0)
-    for register in registers:
-        register(broker)
-    described = AsyncAPI(
-        broker,
-        title="Modelyard commands",
-        version=version,
-        description=DESCRIPTION,
-    )
-    return dict(described.to_specification().to_jsonable())
-
-
-DESCRIPTION = """\
-Commands that automation may publish to NATS JetStream, and orders to node agents.
-
-Messages are CloudEvents 1.0 in binary mode: the headers `ce-specversion` (1.0), `ce-id`,
-`ce-type` and `ce-source` are required, `ce-time` and `ce-actor` are optional, the body is JSON.
-Set `Nats-Msg-Id` to the `ce-id`, so that a repeated publish is stored once. The organisation is
-part of the subject. What becomes of a command is told by events on `yard.evt.<org>.>`.
-"""

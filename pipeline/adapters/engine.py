@@ -155,7 +155,11 @@ class DockerEngine:
         for pause_s in _NAME_PAUSES_S:
             try:
                 found = await self._link.call(
-                    "POST", "/containers/create", fallback=CreateFailed, **request
+                    "POST",
+                    "/containers/create",
+                    pool="launches",
+                    fallback=CreateFailed,
+                    **request,
                 )
                 return str(found["Id"])
             except AlreadyExists as taken:
@@ -169,7 +173,9 @@ class DockerEngine:
         )
 
     async def start(self, id: str) -> None:
-        await self._link.call("POST", f"{_at(id)}/start", fallback=StartFailed)
+        await self._link.call(
+            "POST", f"{_at(id)}/start", pool="launches", fallback=StartFailed
+        )
 
     async def inspect(self, id_or_name: str) -> EngineContainer | None:
         try:

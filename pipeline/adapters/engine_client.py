@@ -22,7 +22,7 @@ from pipeline.errors import EngineError, EngineUnavailable, Misconfigured, YardE
 OLDEST_API = (1, 41)
 """Docker 20.10. A newer engine is spoken to in the oldest dialect that it still accepts."""
 
-_CONNECTIONS = 64
+_CONNECTIONS = 128
 """Kept open to one engine: more than all threads of a link can use at once."""
 
 

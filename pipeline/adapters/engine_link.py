@@ -27,11 +27,17 @@ from pipeline.adapters.engine_stream import ByteStream, Feed, never_time_out
 from pipeline.errors import EngineError, EngineUnavailable, Overloaded, YardError
 
 T = TypeVar("T")
-Pool = Literal["calls", "waits", "pulls", "streams"]
+Pool = Literal["calls", "launches", "waits", "pulls", "streams"]
 Refused = Callable[[Response], YardError]
 
-_THREADS: dict[Pool, int] = {"calls": 16, "waits": 16, "pulls": 16, "streams": 64}
-"""Pools of their own, so that slow stops, pulls and followed outputs never hold up a call."""
+_THREADS: dict[Pool, int] = {
+    "calls": 16,
+    "launches": 16,
+    "waits": 16,
+    "pulls": 16,
+    "streams": 64,
+}
+"""Pools of their own, so that slow starts, stops, pulls and followed outputs hold up no call."""
 
 
 @dataclass(frozen=True, slots=True)

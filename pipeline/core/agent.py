@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.core import logs, records
-from pipeline.core.host_ports import HostPorts
 from pipeline.core.launches import Launches
 from pipeline.core.leases import Leases
 from pipeline.core.node_records import NodeRecords
@@ -18,10 +17,9 @@ from pipeline.core.pulling import Pulling
 from pipeline.core.registration import Registration
 from pipeline.core.restarts import Restarts
 from pipeline.core.watching import Watching
-from pipeline.errors import Misconfigured, YardError
+from pipeline.errors import YardError
 from pipeline.ports import Engine, GpuInventory
 from pipeline.rules.launching import Site
-from pipeline.rules.observation import RestartRules
 from pipeline.settings import Settings
 from schemas.states import NodeStatus
 
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Agent:
@@ -69,34 +68,12 @@ class Agent:
         """Join the parts; contacts nobody. Raises Misconfigured for labels that are not pairs."""
         site = Site(settings.installation, uuid)
         mine = NodeRecords(store, outbox, Leases(store), node=uuid, clock=clock)
-        rules = RestartRules(
-            first_s=settings.restart_backoff_s,
-            max_s=settings.restart_backoff_max_s,
-            reset_s=settings.restart_reset_s,
-        )
-        launches = Launches(
-            engine,
-            mine,
-            Pulling(engine, store, secrets, mine, stall_s=settings.pull_stall_s),
-            HostPorts(settings.container_bind),
-            site=site,
-            rules=rules,
-            grace_s=settings.stop_grace_s,
-            simulated=bool(settings.simulated_gpus),
-        )
+        pulling = Pulling(engine, store, secrets, mine, stall_s=settings.pull_stall_s)
+        launches = Launches(engine, mine, pulling, site=site, settings=settings)
         restarts = Restarts(launches.restart, retry_s=settings.restart_backoff_s, clock=clock)
         probes = Probes(launches, restarts, ask)
         registration = Registration(
-            store,
-            outbox,
-            engine,
-            gpus,
-            org=settings.org_id,
-            uuid=uuid,
-            name=name,
-            address=settings.node_address,
-            labels=_labels(settings.node_labels),
-            clock=clock,
+            store, outbox, engine, gpus, settings, uuid=uuid, name=name, clock=clock
         )
         watching = Watching(engine, launches, mine, (restarts.follow, probes.follow), site=site)
         return cls(
@@ -150,13 +127,3 @@ class Agent:
                 doubt.clear()
             else:
                 await asyncio.sleep(RETRY_S)
-
-
-def _labels(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if any(not found or not key.strip() for key, found, _ in pairs):
-        raise Misconfigured(
-            "MODELYARD_NODE_LABELS must be key=value pairs separated by commas, for instance"
-            " zone=a,gpu=h100."
-        )
-    return {key.strip(): value.strip() for key, _, value in pairs}

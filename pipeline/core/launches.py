@@ -22,6 +22,7 @@ from pipeline.errors import (
 )
 from pipeline.ports import Engine, EngineContainer
 from pipeline.rules import launching, observation
+from pipeline.settings import Settings
 from schemas.commands import NodeOrder
 from schemas.container import Container, Desired
 from schemas.states import ContainerStatus as Status
@@ -40,21 +41,22 @@ class Launches:
         engine: Engine,
         records: NodeRecords,
         pulling: Pulling,
-        ports: HostPorts,
         *,
         site: launching.Site,
-        rules: observation.RestartRules,
-        grace_s: int,
-        simulated: bool,
+        settings: Settings,
     ) -> None:
         self._engine = engine
         self._records = records
         self._pulling = pulling
-        self._ports = ports
+        self._ports = HostPorts(settings.container_bind)
         self._site = site
-        self._rules = rules
-        self._grace_s = grace_s
-        self._simulated = simulated
+        self._rules = observation.RestartRules(
+            first_s=settings.restart_backoff_s,
+            max_s=settings.restart_backoff_max_s,
+            reset_s=settings.restart_reset_s,
+        )
+        self._grace_s = settings.stop_grace_s
+        self._simulated = bool(settings.simulated_gpus)
         self._under_way: set[tuple[str, int]] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
-from pipeline.errors import AlreadyExists, EngineUnavailable, LostRace
+from pipeline.errors import AlreadyExists, EngineUnavailable, LostRace, Misconfigured
 from pipeline.ports import Engine, EngineInfo, GpuInventory, GpuReading
+from pipeline.settings import Settings
 from schemas.image import Platform
 from schemas.node import Inventory, Node
 from schemas.states import NodeStatus
@@ -30,29 +31,30 @@ def node_id(installation: str, name: str) -> str:
 
 
 class Registration:
+    """Made anew with every agent; the record it writes outlives them all."""
+
     def __init__(
         self,
         store: Store,
         outbox: Outbox,
         engine: Engine,
         gpus: GpuInventory,
+        settings: Settings,
         *,
-        org: str,
         uuid: str,
         name: str,
-        address: str,
-        labels: dict[str, str],
         clock: records.Clock,
     ) -> None:
+        """Raises Misconfigured for node labels that are not pairs."""
         self._store = store
         self._outbox = outbox
         self._engine = engine
         self._gpus = gpus
-        self._org = org
+        self._org = settings.org_id
         self._uuid = uuid
         self._name = name
-        self._address = address
-        self._labels = labels
+        self._address = settings.node_address
+        self._labels = _labels(settings.node_labels)
         self._clock = clock
         self._started_at = clock()
 
@@ -188,3 +190,13 @@ def _inventory(info: EngineInfo, gpus: GpuReading) -> Inventory:
 def _unknown() -> Inventory:
     """Of a machine whose engine has never answered: nothing can be placed there."""
     return Inventory(platform=Platform(architecture="unknown"), cpus=0, memory_bytes=0)
+
+
+def _labels(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if any(not found or not key.strip() for key, found, _ in pairs):
+        raise Misconfigured(
+            "MODELYARD_NODE_LABELS must be key=value pairs separated by commas, for instance"
+            " zone=a,gpu=h100."
+        )
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -10,6 +10,7 @@ from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
 from pipeline.core.containers import order
 from pipeline.errors import LostRace
+from pipeline.settings import Settings
 from schemas.base import Record
 from schemas.container import Container, Desired
 from schemas.image import Image
@@ -41,15 +42,13 @@ class Stuck:
         self,
         store: Store,
         outbox: Outbox,
-        *,
-        stuck_after_s: float,
-        retry_placement_s: float,
+        settings: Settings,
         clock: records.Clock,
     ) -> None:
         self._store = store
         self._outbox = outbox
-        self._stuck_after = timedelta(seconds=stuck_after_s)
-        self._retry_placement = timedelta(seconds=retry_placement_s)
+        self._stuck_after = timedelta(seconds=settings.stuck_after_s)
+        self._retry_placement = timedelta(seconds=settings.sweep_interval_s)
         self._clock = clock
 
     async def sweep(self) -> None:

@@ -1,73 +1,68 @@
-"""JSON from strangers: what the store or another reader could not hold is refused at the door."""
+"""JSON from callers, read so strictly that whatever comes out can be stored and compared."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, TooLarge
 
-INT64 = range(-(2**63), 2**63)
+Json: TypeAlias = Any
+"""None, bool, int, float, str, list of these, or dict of str to these."""
+
+MAX_DEPTH: Final = 64
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
 
 
-def parse(body: bytes, *, depth: int = 100) -> Any:
-    """The value of a JSON text in UTF-8.
-
-    Raises InvalidInput for an empty or malformed text, nesting past `depth`, `NaN` and
-    `Infinity`, lone surrogates, NUL characters and integers beyond 64 bits.
-    """
-    if not body.strip():
-        raise InvalidInput("The request body is empty: send JSON.")
+def read(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Json:
+    """Raises TooLarge, and InvalidInput for anything that `check` refuses or that is no JSON."""
+    if len(body) > max_bytes:
+        raise TooLarge(f"The body has {len(body)} bytes; at most {max_bytes} are allowed.")
     try:
-        value = json.loads(body.decode(), parse_constant=_refuse_constant, parse_int=_bounded)
-    except RecursionError:
-        raise InvalidInput(f"The JSON is nested deeper than {depth} levels.") from None
-    except UnicodeDecodeError:
-        raise InvalidInput("The request body is not UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise InvalidInput(
-            f"The request body is not valid JSON: {error.msg} at line {error.lineno} column"
-            f" {error.colno}."
-        ) from None
-    _inspect(value, depth)
+        value = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidInput("The body is not JSON: send one JSON value in UTF-8.") from None
+    check(value, max_depth=max_depth)
     return value
 
 
-def _refuse_constant(text: str) -> Any:
-    raise InvalidInput(f"{text} is not JSON: use a number or null.")
+def check(value: Json, *, max_depth: int = MAX_DEPTH, depth: int = 0) -> None:
+    """Raises InvalidInput for what the store cannot hold exactly, or at all."""
+    if isinstance(value, list | dict) and depth >= max_depth:
+        raise InvalidInput(f"The JSON is nested deeper than {max_depth} levels.")
+    match value:
+        case None | bool():
+            pass
+        case int():
+            if not INT_MIN <= value <= INT_MAX:
+                raise InvalidInput("Integers must fit into 64 bits.")
+        case float():
+            if not math.isfinite(value):
+                raise InvalidInput("Numbers must be finite.")
+        case str():
+            check_text(value)
+        case list():
+            for each in value:
+                check(each, max_depth=max_depth, depth=depth + 1)
+        case dict():
+            for key, each in value.items():
+                check_text(key)
+                check(each, max_depth=max_depth, depth=depth + 1)
+        case _:
+            raise InvalidInput(f"{type(value).__name__} is not a JSON type.")
 
 
-def _bounded(text: str) -> int:
-    # Longer than any 64-bit integer: refused before the conversion, which is quadratic.
-    if len(text) > 20 or (number := int(text)) not in INT64:
-        raise InvalidInput("An integer is beyond 64 bits: send it as a string.")
-    return number
+def check_text(text: str) -> None:
+    """Raises InvalidInput for NUL and for halves of surrogate pairs."""
+    if "\0" in text:
+        raise InvalidInput("Text must not contain NUL characters.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("Text must be Unicode: it holds half of a surrogate pair.") from None
 
 
-def _inspect(value: Any, depth: int) -> None:
-    """Walks without recursion, so that depth is a rule and not the interpreter's limit."""
-    level = [value]
-    for depth_here in range(depth + 1):
-        containers = [item for item in level if isinstance(item, dict | list)]
-        for item in level:
-            _refuse_unstorable(item)
-        if not containers:
-            return
-        if depth_here == depth:
-            break
-        level = [part for container in containers for part in _parts(container)]
-    raise InvalidInput(f"The JSON is nested deeper than {depth} levels.")
-
-
-def _parts(container: dict[str, Any] | list[Any]) -> list[Any]:
-    return [*container, *container.values()] if isinstance(container, dict) else container
-
-
-def _refuse_unstorable(item: Any) -> None:
-    if isinstance(item, float) and not math.isfinite(item):
-        raise InvalidInput("A number is too large.")
-    if isinstance(item, str) and "\x00" in item:
-        raise InvalidInput("A string holds a NUL character: remove it.")
-    if isinstance(item, str) and any("\ud800" <= character <= "\udfff" for character in item):
-        raise InvalidInput("A string holds a lone surrogate, which is not a character.")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
