@@ -13,6 +13,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/base/packages.sh
 . "$here/packages.sh"
+# shellcheck source=deploy/base/steps.sh
+. "$here/steps.sh"
 
 packages=(python3 busybox-static ca-certificates libstdc++6)
 # Needed to install packages, not to run Python.
@@ -21,7 +23,7 @@ skip='dpkg|tar|debconf|openssl|libacl1|libmd0|libselinux1|libpcre2-8-0|gcc-12-ba
 main() {
     cache=${MODELYARD_CACHE:-$HOME/.cache/modelyard}
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    key=$( (resolve "${packages[@]}" && cat "$here"/*.sh) | sha256sum | cut -c1-16)
+    key=$( (resolve "${packages[@]}" && cat "$here"/{build,packages}.sh) | sha256sum | cut -c1-16)
     if [ "${1:-}" = --key ]; then
         echo "$key"
         return
@@ -39,7 +41,8 @@ assemble() {
     trap 'rm -rf "$work"' EXIT
     root=$work/root
     lay_out "$root"
-    unpack "$cache/archives" "$root" "$skip" "${packages[@]}"
+    step "laying out packages of $release" \
+        unpack "$cache/archives" "$root" "$skip" "${packages[@]}"
     trim "$root"
     finish "$root"
     compile "$root"
@@ -97,9 +100,9 @@ gcc_triplet() {
 import() {
     have=$(docker image inspect -f '{{index .Config.Labels "modelyard.key"}}' "$2" 2>/dev/null || true)
     if [ "$have" != "$key" ]; then
-        docker import -c 'CMD ["python3"]' -c "LABEL modelyard.key=$key" \
-            -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1' \
-            "$1" "$2" >/dev/null
+        step "importing the base image $2" \
+            docker import -c 'CMD ["python3"]' -c "LABEL modelyard.key=$key" \
+            -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1' "$1" "$2"
     fi
     echo "$2"
 }

@@ -15,6 +15,8 @@ cache=${MODELYARD_CACHE:-$HOME/.cache/modelyard}
 python=${PYTHON:-python3}
 # shellcheck source=deploy/base/packages.sh
 . "$here/packages.sh"
+# shellcheck source=deploy/base/steps.sh
+. "$here/steps.sh"
 
 main() {
     mkdir -p "$cache"
@@ -47,7 +49,8 @@ context_mongo() {
         'from pipeline.stack.mongod import mongod_binary; print(mongod_binary())')"
     mkdir -p "$1/libraries"/usr/lib
     ln -s usr/lib "$1/libraries/lib"
-    unpack "$cache/archives" "$1/libraries" 'libc6|libssl3|gcc-12-base|dpkg|tar|debconf' libcurl4
+    step "laying out the libraries of mongod" \
+        unpack "$cache/archives" "$1/libraries" 'libc6|libssl3|gcc-12-base|dpkg|tar|debconf' libcurl4
     build MODELYARD_MONGO_IMAGE modelyard/mongo:local "$1" <<'END'
 COPY libraries/usr/lib /usr/lib
 COPY mongod /usr/local/bin/
@@ -85,9 +88,7 @@ build() {
         # shellcheck disable=SC2016
         { printf 'ARG BASE\nFROM ${BASE}\n' && cat; } >"$3/Dockerfile"
     fi
-    # A local base is known to the engine only, so no other builder will do.
-    BUILDX_BUILDER=default docker build -q --network none --build-arg BASE="$base" \
-        -t "$2" "$3" >&2
+    image_build "$2" "$3" --build-arg BASE="$base"
     echo "$1=$2"
 }
 

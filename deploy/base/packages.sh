@@ -26,17 +26,18 @@ resolve() {
 # unpack ARCHIVES ROOT SKIP PACKAGE… downloads what ARCHIVES lacks and lays the files out under
 # ROOT. SKIP is an extended regular expression of package names to leave out.
 unpack() {
-    archives=$1 root=$2 skip=$3
+    local archives=$1 root=$2 skip=$3 name deb
     shift 3
-    mkdir -p "$archives/partial" "$root/var/lib/dpkg/status.d"
-    resolve "$@" >"$archives/closure"
-    apt_fresh -qq -o Dir::Cache::archives="$archives" --download-only install "$@" >&2
+    # Each failure is handed on by hand: a caller that tests our outcome switches `set -e` off.
+    mkdir -p "$archives/partial" "$root/var/lib/dpkg/status.d" || return 1
+    resolve "$@" >"$archives/closure" || return 1
+    apt_fresh -qq -o Dir::Cache::archives="$archives" --download-only install "$@" || return 1
     while read -r deb _; do
         name=${deb%%_*}
         if printf '%s' "$name" | grep -qxE "$skip"; then continue; fi
         dpkg-deb --fsys-tarfile "$archives/$deb" |
-            tar -x -C "$root" --no-same-owner --keep-directory-symlink
+            tar -x -C "$root" --no-same-owner --keep-directory-symlink || return 1
         # What scanners read to learn which packages an image holds.
-        dpkg-deb -f "$archives/$deb" >"$root/var/lib/dpkg/status.d/$name"
+        dpkg-deb -f "$archives/$deb" >"$root/var/lib/dpkg/status.d/$name" || return 1
     done <"$archives/closure"
 }

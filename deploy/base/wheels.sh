@@ -15,6 +15,8 @@ cache=${MODELYARD_CACHE:-$HOME/.cache/modelyard}
 python=/usr/bin/python3
 
 [ -x "$python" ] || { echo "$python is missing: run \`apt-get install python3\`." >&2; exit 1; }
+# shellcheck source=deploy/base/steps.sh
+. "$here/steps.sh"
 key=$( (cat "$here/pip.txt" "$requirements" && "$python" -VV && uname -m) | sha256sum | cut -c1-16)
 folder=$cache/wheels-$key
 if [ ! -d "$folder" ]; then
@@ -22,9 +24,11 @@ if [ ! -d "$folder" ]; then
     work=$(mktemp -d "$cache/wheels.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     options=(--quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all:)
-    "${PYTHON:-python3}" -m pip download "${options[@]}" -d "$work" -r "$here/pip.txt" >&2
+    step "fetching pip" \
+        "${PYTHON:-python3}" -m pip download "${options[@]}" -d "$work" -r "$here/pip.txt"
     # A wheel is a zip file: Python runs what lies in it.
-    "$python" "$(echo "$work"/pip-*.whl)/pip" download "${options[@]}" -d "$work" -r "$requirements" >&2
+    step "fetching the packages of $requirements" "$python" "$(echo "$work"/pip-*.whl)/pip" \
+        download "${options[@]}" -d "$work" -r "$requirements"
     chmod 755 "$work"
     # Two at once make the same: the second one's move fails and its copy goes.
     mv -T "$work" "$folder" 2>/dev/null || [ -d "$folder" ]

@@ -13,18 +13,21 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 base=$here/../base
 cache=${MODELYARD_CACHE:-$HOME/.cache/modelyard}
+# shellcheck source=deploy/base/steps.sh
+. "$base/steps.sh"
 image=modelyard/sample-model:1.0.0
 
 main() {
     mkdir -p "$cache"
     exec 9>"$cache/sample-model.lock"
     flock 9
+    # The key of the base tells its packages.
     key=$( ("$base/build.sh" --key && sources && cat "$base/pip.txt") | sha256sum | cut -c1-16)
     tar=$cache/sample-model-$key.tar
     if [ ! -s "$tar" ]; then
         build "$@"
     elif [ "${1:-}" = --load ]; then
-        docker load -q -i "$tar" >&2
+        step "loading the image $image" docker load -i "$tar"
     fi
     echo "$tar"
 }
@@ -37,16 +40,14 @@ build() {
     cp -r "$here/Dockerfile" "$here/.dockerignore" "$here/requirements.txt" "$here/sample_model" \
         "$context"
     ln "$("$base/wheels.sh" "$here/requirements.txt")"/*.whl "$context"
-    # A local base is known to the engine only, so no other builder will do.
-    BUILDX_BUILDER=default docker build -q --network none \
-        --build-arg BASE="$("$base/build.sh")" -t "$image" "$context" >&2
+    image_build "$image" "$context" --build-arg BASE="$("$base/build.sh")"
     rm -f "$cache"/sample-model-*.tar
-    docker save -o "$context/image.tar" "$image"
+    step "saving the image" docker save -o "$context/image.tar" "$image"
     chmod 644 "$context/image.tar"
     mv "$context/image.tar" "$tar"
     # What the classic builder leaves of the first stage.
-    docker image prune -f --filter label=modelyard.stage=packages >&2
-    [ "${1:-}" = --load ] || docker image rm "$image" >&2
+    step "tidying up" docker image prune -f --filter label=modelyard.stage=packages
+    if [ "${1:-}" != --load ]; then docker image rm "$image" >/dev/null; fi
 }
 
 main "$@"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +71,7 @@ def _folder(request: dict[str, Any], name: str) -> Path:
 
 def _run_files(model: Model, source: Path, target: Path) -> dict[str, Any]:
     try:
-        files = sorted(path for path in source.rglob("*") if path.is_file())
+        files = sorted(_files_below(source))
         if not files:
             raise Unacceptable(f"{source} holds no file.")
         results = {str(path.relative_to(source)): model.classify_file(path) for path in files}
@@ -78,3 +80,13 @@ def _run_files(model: Model, source: Path, target: Path) -> dict[str, Any]:
     except OSError as error:
         raise Unacceptable(f"{error.filename}: {error.strerror}.") from error
     return results
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Raises OSError for a folder that is missing or that we may not read."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)

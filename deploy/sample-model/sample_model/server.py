@@ -35,6 +35,8 @@ class Handler(BaseHTTPRequestHandler):
     server: ModelServer
     protocol_version = "HTTP/1.1"
     server_version = "sample-model"
+    path = ""
+    """Until a request line was understood."""
     timeout: ClassVar[int] = 30
     """Seconds until a silent connection is closed."""
 
