@@ -54,6 +54,8 @@ class LaunchPlan:
 
 @dataclass(frozen=True, slots=True)
 class EngineContainer:
+    """A container as its engine shows it at one moment."""
+
     id: str
     name: str
     labels: Mapping[str, str]

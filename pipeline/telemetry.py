@@ -57,6 +57,8 @@ def log_fields(**fields: str | None) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
+    """One JSON object per line; whatever looks like a credential is redacted."""
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

@@ -13,6 +13,8 @@ from workers.senders import sender
 
 
 def register(broker: YardBroker, services: Services) -> None:
+    """Stages that own no state: everything is in `services`."""
+
     @stage(broker, topology.CONTAINER_CREATE)
     async def create(spec: ContainerSpec, command: Command) -> None:
         """Run an image. The message id is the idempotency key."""

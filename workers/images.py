@@ -14,6 +14,8 @@ from workers.tries import LastTry
 
 
 def register(broker: YardBroker, services: Services) -> None:
+    """Stages that own no state: everything is in `services`."""
+
     @stage(broker, topology.IMAGE_CREATE)
     async def create(spec: ImageSpec, command: Command) -> None:
         """Bring an image by reference. The message id is the idempotency key."""

@@ -17,6 +17,8 @@ from workers.outcome import Outcome
 
 
 class DeliveryMetrics:
+    """Counters and histograms of deliveries, by stage and outcome."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self.deliveries = Counter(
             "modelyard_deliveries", "Messages handled, by what became of them.",

@@ -13,6 +13,8 @@ from workers.tries import LastTry
 
 
 def register(broker: YardBroker, agent: Agent) -> None:
+    """The stage of one node's orders; it owns no state."""
+
     @stage(broker, topology.node_stage(agent.uuid))
     async def carry_out(order: NodeOrder, command: Command, last_try: LastTry) -> None:
         """Launch, stop or remove one container. Outdated fencing numbers are refused."""

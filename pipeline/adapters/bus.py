@@ -36,6 +36,8 @@ HEADROOM = 256
 
 
 class Bus:
+    """Safe for concurrent use within one event loop.."""
+
     def __init__(self, connection: Connection, *, replicas: int) -> None:
         self._connection = connection
         self._replicas = replicas

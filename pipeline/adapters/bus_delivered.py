@@ -14,6 +14,8 @@ Key = tuple[str, int, str]
 
 @dataclass(slots=True)
 class Delivered:
+    """One delivery of a stored message, with the ways to answer it."""
+
     stream: str
     attempt: int
     """From 1."""

@@ -173,9 +173,7 @@ class DockerEngine:
         )
 
     async def start(self, id: str) -> None:
-        await self._link.call(
-            "POST", f"{_at(id)}/start", pool="launches", fallback=StartFailed
-        )
+        await self._link.call("POST", f"{_at(id)}/start", pool="launches", fallback=StartFailed)
 
     async def inspect(self, id_or_name: str) -> EngineContainer | None:
         try:

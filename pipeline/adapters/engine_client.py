@@ -92,10 +92,12 @@ class Wires:
         with self._lock:
             _shut_down(self._in_use.get(thread))
 
-    def wake_all(self) -> None:
+    def wake_all(self) -> int:
+        """Returns how many there were."""
         with self._lock:
             for connection in self._in_use.values():
                 _shut_down(connection)
+            return len(self._in_use)
 
 
 def _shut_down(connection: Any) -> None:

@@ -39,6 +39,8 @@ _THREADS: dict[Pool, int] = {
 }
 """Pools of their own, so that slow starts, stops, pulls and followed outputs hold up no call."""
 
+_WAKE_TIMES, _WAKE_PAUSE_S = 20, 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -137,8 +139,12 @@ class EngineLink:
         self._closed = True
         await asyncio.gather(*(stream.aclose() for stream in list(self._streams)))
         for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
-        self._wires.wake_all()
+            pool.shutdown(wait=False)
+        # More than once: a thread may have been on its way to where it blocks.
+        for _ in range(_WAKE_TIMES):
+            if not self._wires.wake_all():
+                break
+            await asyncio.sleep(_WAKE_PAUSE_S)
         if self._client is not None:
             self._client.close()
 
@@ -157,6 +163,7 @@ class EngineLink:
         self, method: str, path: str, read_s: float, refused: Refused, **request: Any
     ) -> Response:
         timeout = (self._patience.connect_s, read_s)
+        self._refuse_when_closed()  # it may have waited for its thread
         try:
             client, version = self._session()
             url = f"{client.base_url}/v{version}{path}"

@@ -32,6 +32,8 @@ NAME_MAX: Final = 255
 
 
 class Accounts:
+    """Users of organisations. Passwords are kept as Argon2id hashes only."""
+
     def __init__(
         self, store: Store, standing: Standing, passwords: Passwords, clock: records.Clock
     ) -> None:

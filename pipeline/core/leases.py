@@ -20,6 +20,8 @@ _CORE_DUST = 1e-6
 
 
 class Leases:
+    """Each call is one atomic update of a node's record; other writes of it do not collide."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
 

@@ -39,6 +39,8 @@ class LogEntry(Shape):
 
 
 class Logs:
+    """The reading side; the agents answer with `serve`."""
+
     def __init__(self, bus: Bus, containers: Containers) -> None:
         self._bus = bus
         self._containers = containers

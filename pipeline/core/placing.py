@@ -31,6 +31,8 @@ PLACER = "worker:placement"
 
 
 class Placing:
+    """Safe to run in several workers at once: the lease decides who placed a container."""
+
     def __init__(
         self,
         store: Store,

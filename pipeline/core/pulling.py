@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Pulling:
+    """Nothing is remembered between calls: what is present is asked of the engine each time."""
+
     def __init__(
         self,
         engine: Engine,

@@ -31,6 +31,8 @@ class Login:
 
 
 class Sessions:
+    """Logins: a short access token and a longer refresh token that belong together."""
+
     def __init__(
         self,
         store: Store,

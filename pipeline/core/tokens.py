@@ -35,6 +35,8 @@ class Issued:
 
 
 class Tokens:
+    """Tokens for programs. What is handed out is shown once and cannot be read again."""
+
     def __init__(
         self,
         store: Store,

@@ -40,6 +40,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
+    """Why one node cannot take a container: a code for programs, a detail for people."""
+
     code: str
     detail: str
     required: Any

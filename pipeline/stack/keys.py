@@ -17,6 +17,8 @@ def _word() -> str:
 
 
 class Keys(BaseModel):
+    """Made once per state folder and kept: without them nothing stored can be read again."""
+
     signing_key: str = Field(default_factory=_word)
     encryption_keys: str = Field(
         default_factory=lambda: "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -27,6 +27,8 @@ _Client = AsyncMongoClient[dict[str, Any]]
 
 
 class MongodPiece(Piece):
+    """A replica set of one, with authentication, on loopback."""
+
     name = "mongod"
     start_timeout_s = 60
     stop_grace_s = 30

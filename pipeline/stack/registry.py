@@ -11,6 +11,8 @@ from pipeline.stack.piece import Piece, program
 
 
 class RegistryPiece(Piece):
+    """An OCI registry over plain HTTP on loopback; deletes are allowed."""
+
     name = "registry"
 
     def __init__(self, folder: Path, *, port: int, log: Path | None = None) -> None:

@@ -15,12 +15,12 @@ from pipeline.adapters import engine_link
 from pipeline.adapters.engine import DockerEngine
 from pipeline.adapters.engine_link import Patience
 from pipeline.errors import (
+    ContainerMissing,
     EngineError,
     EngineUnavailable,
     Misconfigured,
     Overloaded,
     PullFailed,
-    StartFailed,
 )
 from pipeline.ports import LaunchPlan
 from tests.support.fake_engine import Exchange, FakeEngine
@@ -104,7 +104,7 @@ async def test_an_answer_that_is_not_json_is_an_error_of_the_engine(
 async def test_the_version_is_asked_for_once(fake: FakeEngine, engine: DockerEngine) -> None:
     fake.api_version, fake.min_api_version = "1.52", "1.44"
     for _ in range(3):
-        with pytest.raises(StartFailed):
+        with pytest.raises(ContainerMissing):
             await engine.start("a")
     assert [one.version for one in fake.seen] == ["", "1.44", "1.44", "1.44"]
 
@@ -119,7 +119,7 @@ async def test_the_version_is_asked_for_again_after_the_engine_was_lost(
     with pytest.raises(EngineUnavailable):
         await engine.start("a")
     fake.min_api_version = fake.api_version = "1.44"
-    with pytest.raises(StartFailed):
+    with pytest.raises(ContainerMissing):
         await engine.start("b")
     assert fake.seen[-1].version == "1.44"
 
@@ -136,25 +136,28 @@ async def test_calls_one_after_the_other_share_a_connection(
     fake: FakeEngine, engine: DockerEngine
 ) -> None:
     for id in "abcdef":
-        with pytest.raises(StartFailed):
+        with pytest.raises(ContainerMissing):
             await engine.start(id)
     assert fake.connections == 1
 
 
-async def test_slow_stops_hold_up_no_call(fake: FakeEngine) -> None:
+async def test_slow_starts_and_stops_hold_up_no_call(fake: FakeEngine) -> None:
     async def slow(exchange: Exchange) -> None:
         await exchange.closed.wait()
 
-    patience = Patience(connect_s=1, call_s=5, wait_s=0.5)
     ids = [f"c{number}" for number in range(40)]
-    fake.on |= {("POST", f"/containers/{id}/stop"): slow for id in ids}
-    async with DockerEngine.open(fake.address, patience=patience) as engine:
-        stops = [asyncio.ensure_future(engine.stop(id, grace_s=0)) for id in ids]
-        async with asyncio.timeout(0.4):
-            with pytest.raises(StartFailed):
-                await engine.start("a")
-        ended = await asyncio.gather(*stops, return_exceptions=True)
+    fake.on |= {("POST", f"/containers/{id}/{verb}"): slow for id in ids for verb in VERBS}
+    async with DockerEngine.open(fake.address) as engine:
+        work = [asyncio.ensure_future(engine.stop(id, grace_s=0)) for id in ids]
+        work += [asyncio.ensure_future(engine.start(id)) for id in ids]
+        await until(lambda: engine_threads("launches") == engine_threads("waits") == 16)
+        async with asyncio.timeout(1):
+            assert await engine.inspect("none") is None
+    ended = await asyncio.gather(*work, return_exceptions=True)
     assert {type(one) for one in ended} == {EngineUnavailable}
+
+
+VERBS = ("start", "stop")
 
 
 async def test_no_more_outputs_are_followed_than_there_are_threads(

@@ -50,7 +50,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 @dataclass
 class FakeEngine:
-    """`on[method, path]` answers a request; anything else gets 404 without a message."""
+    """`on[method, path]` answers a request; any other is about an unknown container."""
 
     address: str
     on: dict[tuple[str, str], Handler] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class FakeEngine:
             versions = {"ApiVersion": self.api_version, "MinAPIVersion": self.min_api_version}
             exchange.json(200, versions)
         else:
-            exchange.json(404, {"message": f"{exchange.path} is unknown"})
+            exchange.json(404, {"message": f"No such container: {exchange.path}"})
 
 
 async def _next_exchange(

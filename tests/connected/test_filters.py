@@ -1,0 +1,84 @@
+"""Filters mean here what they mean to MongoDB: compiled back to a query, and evaluated by us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pymongo import MongoClient
+from pymongo.collection import Collection
+
+from pipeline.rules.filter_compile import FilterFields, to_query
+from pipeline.rules.filter_effort import Effort
+from pipeline.rules.filter_match import Matcher
+from pipeline.rules.filters import parse
+from tests.support.json_values import KEYS, documents, filters
+
+Documents = Collection[dict[str, Any]]
+
+MINE = FilterFields(stored={key: f"content.{key}" for key in KEYS})
+GUARD = {"org": "mine"}
+
+several = st.lists(documents, min_size=1, max_size=6)
+
+
+@pytest.fixture(scope="module")
+def client(mongo_url: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        yield client
+
+
+@pytest.fixture
+def plain(client: MongoClient[dict[str, Any]]) -> Documents:
+    return client[f"test-{uuid4().hex}"]["plain"]
+
+
+@pytest.fixture
+def kept(client: MongoClient[dict[str, Any]]) -> Documents:
+    return client[f"test-{uuid4().hex}"]["kept"]
+
+
+def fill(collection: Documents, records: list[dict[str, Any]]) -> None:
+    collection.delete_many({})
+    collection.insert_many(records)
+
+
+def found(collection: Documents, query: dict[str, Any]) -> list[int]:
+    return [each["_id"] for each in collection.find(query, {"_id": 1}).sort("_id")]
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(several, filters)
+@example([{"a": []}, {"a": [1]}, {"a": [{"b": 1}]}, {"a": [{"x": 1}]}, {"a": 1}, {}], {"a.b": None})
+@example([{"a": [[1, 2], 3]}, {"a": [1]}], {"a.0": 1})
+@example([{"a": [{"b": [1, 2]}, {"0": {"b": 3}}]}], {"a.0.b": 3})
+@example([{"a": [[{"b": 1}]]}], {"a.0.0.b": 1})
+@example([{"a": [[1]]}, {"a": [1]}], {"a": {"$elemMatch": {"$elemMatch": {"$gt": 0}}}})
+@example([{"a": [[1]]}], {"a": {"$elemMatch": {"0": 1}}})
+@example([{"a": 1}, {"a": 1.0}, {"a": True}], {"a": 1})
+@example([{"a": {"a": 1, "b": 2}}, {"a": {"b": 2, "a": 1}}], {"a": {"a": 1, "b": 2}})
+@example([{"a": [{"a": 1}]}], {"a": {"$all": [{"$elemMatch": {"a": 1}}]}})
+@example([{"a": None}, {}, {"a": 0}], {"a": {"$lte": None}})
+def test_a_filter_finds_what_the_same_query_finds(
+    plain: Documents, kept: Documents, bodies: list[dict[str, Any]], body: dict[str, Any]
+) -> None:
+    numbered = list(enumerate(bodies))
+    fill(plain, [{"_id": index, **each} for index, each in numbered])
+    fill(
+        kept,
+        [{"_id": index, "org": "mine", "content": each} for index, each in numbered]
+        + [{"_id": 100 + index, "org": "other", "content": each} for index, each in numbered],
+    )
+    expected = found(plain, body)
+    parsed = parse(body)
+    assert found(kept, to_query(parsed, MINE, GUARD)) == expected
+    matcher = Matcher(Effort())
+    assert [index for index, each in numbered if matcher.document(parsed, each)] == expected
