@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=10, ge=1)
     """How long a stopping process finishes what is in flight."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Port on which a worker or an agent answers scrapes on loopback; 0: on none."""
+    """Port on which a worker or an agent answers scrapes of Prometheus; 0: on none."""
+    metrics_host: str = "127.0.0.1"
     nats_port: int = 4222
     """Of the embedded stack, as are `mongo_port` and `registry_port`."""
     mongo_port: int = 27017

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from datetime import timedelta
 from functools import partial
 
@@ -11,19 +11,17 @@ from prometheus_client import CollectorRegistry
 from pipeline.adapters.store import KINDS
 from pipeline.services import Services, open_services
 from pipeline.settings import Settings
-from pipeline.telemetry import configure_logging
-from workers import app, containers, images
+from workers import app, containers, images, process
 from workers.sweeps import Sweep
 
-DRAIN_S = 20
 
-
-async def serve(services: Services) -> None:
+async def serve(services: Services, registry: CollectorRegistry) -> None:
     """Work until SIGTERM or SIGINT. Streams, durables and indexes are made when absent."""
     await services.store.prepare()
     await services.bus.prepare()
     registers = [partial(stages.register, services=services) for stages in (images, containers)]
-    handling = app.build(services.bus, registers, registry=CollectorRegistry(), drain_s=DRAIN_S)
+    drain_s = services.settings.drain_s
+    handling = app.build(services.bus, registers, registry=registry, drain_s=drain_s)
     await app.run(handling, sweeps(services))
 
 
@@ -43,16 +41,15 @@ async def send_leftovers(services: Services) -> None:
     await services.outbox.sweep(KINDS, services.clock() - age)
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: Settings, registry: CollectorRegistry) -> None:
     """Raises Misconfigured, BusUnavailable and StoreUnavailable when it cannot begin."""
-    configure_logging(settings.log_level)
     async with open_services(settings, name="worker") as services:
-        await serve(services)
+        await serve(services, registry)
 
 
-def main() -> None:
-    asyncio.run(work(Settings()))
+def main() -> int:
+    return process.run(work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

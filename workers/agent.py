@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import sys
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -13,21 +13,17 @@ from pipeline.core.agent import Agent
 from pipeline.rules import topology
 from pipeline.services import open_agent
 from pipeline.settings import Settings
-from pipeline.telemetry import configure_logging
-from workers import app, orders
-
-DRAIN_S = 10
+from workers import app, orders, process
 
 
-async def serve(agent: Agent, bus: Bus) -> None:
+async def serve(agent: Agent, bus: Bus, *, registry: CollectorRegistry, drain_s: float) -> None:
     """Look after the node until SIGTERM or SIGINT. Raises what ends its own work early."""
     await bus.prepare(stages=(topology.node_stage(agent.uuid),))
     handling = app.build(
         bus,
         [partial(orders.register, agent=agent)],
-        registry=CollectorRegistry(),
-        drain_s=DRAIN_S,
-        jitter=random.random,
+        registry=registry,
+        drain_s=drain_s,
     )
     logs = bus.serve_stream(topology.agent_service(agent.uuid, "logs"), agent.logs)
     async with logs, asyncio.TaskGroup() as group:
@@ -36,16 +32,15 @@ async def serve(agent: Agent, bus: Bus) -> None:
         looking_after.cancel()
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: Settings, registry: CollectorRegistry) -> None:
     """Raises Misconfigured, BusUnavailable and StoreUnavailable when it cannot begin."""
-    configure_logging(settings.log_level)
     async with open_agent(settings) as agent:
-        await serve(agent, agent.bus)
+        await serve(agent, agent.bus, registry=registry, drain_s=settings.drain_s)
 
 
-def main() -> None:
-    asyncio.run(work(Settings()))
+def main() -> int:
+    return process.run(work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
