@@ -1,0 +1,45 @@
+"""What the worker and the agent have in common as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from pipeline import metrics
+from pipeline.errors import Misconfigured, YardError
+from pipeline.settings import Settings
+from pipeline.telemetry import configure_logging
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[Settings, CollectorRegistry], Coroutine[Any, Any, None]]
+
+
+def run(work: Work) -> int:
+    """The exit code. What keeps the process from working is one line of the log, no stack."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    registry = metrics.new_registry()
+    try:
+        _answer_scrapes(settings, registry)
+        asyncio.run(work(settings, registry))
+    except YardError as error:
+        log.critical("cannot work: %s", error.message, extra={"code": error.code})
+        return 1
+    return 0
+
+
+def _answer_scrapes(settings: Settings, registry: CollectorRegistry) -> None:
+    port, host = settings.metrics_port, settings.metrics_host
+    if not port:
+        return
+    try:
+        metrics.serve(registry, port=port, host=host)
+    except OSError as error:
+        raise Misconfigured(
+            f"MODELYARD_METRICS_PORT: {host}:{port} cannot be used ({error.strerror})."
+        ) from error
