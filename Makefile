@@ -39,7 +39,9 @@ format: $(VENV)/.dev ## let ruff mend what it can
 	$(BIN)/ruff format $(SOURCES)
 
 bench: $(VENV)/.dev ## measure throughput and latency
-	$(BIN)/python -m tests.bench $(ARGS)
+	for file in tests/bench/bench_*.py; do \
+	    echo "== $$file"; name=$${file##*/}; $(BIN)/python -m tests.bench.$${name%.py} $(ARGS); \
+	done
 
 soak: $(VENV)/.dev ## thirty minutes of random kills under load
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)

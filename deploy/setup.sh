@@ -64,6 +64,10 @@ install_packages() {
     # A list that is a day old names versions that are gone.
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    # Debian starts the registry as a service of its own, on the port that the stack wants.
+    if test -d /run/systemd/system && [[ " $* " == *" docker-registry "* ]]; then
+        systemctl disable --quiet --now docker-registry
+    fi
 }
 
 python_is_good() {
