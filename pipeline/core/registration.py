@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid as uuids
 from datetime import datetime
@@ -79,7 +80,7 @@ class Registration:
             info = await self._engine.info()
         except EngineUnavailable as error:
             return NodeStatus.NOT_READY, error.message, None
-        return NodeStatus.READY, None, _inventory(info, self._gpus.read())
+        return NodeStatus.READY, None, _inventory(info, await asyncio.to_thread(self._gpus.read))
 
     async def _register(
         self, status: NodeStatus, reason: str | None, inventory: Inventory | None
