@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import ssl
 from typing import Final, Literal
 
@@ -53,7 +52,7 @@ def kind_of(error: Exception) -> Kind:
     cause = error.__cause__
     if isinstance(cause, ssl.SSLError):
         return "tls"
-    if isinstance(cause, OSError) and cause.errno in (errno.ECONNREFUSED, errno.ECONNRESET):
+    if isinstance(cause, ConnectionError):
         return "refused"
     return "other"
 

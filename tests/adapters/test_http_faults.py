@@ -78,6 +78,7 @@ def test_kinds_by_class(error: Exception, kind: str) -> None:
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "refused"),
         (ConnectionResetError(errno.ECONNRESET, "x"), "refused"),
+        (ConnectionAbortedError("cut short in the handshake"), "refused"),
         (ssl.SSLError(1, "x"), "tls"),
         (ssl.SSLCertVerificationError(1, "x"), "tls"),
         (OSError(errno.ENETUNREACH, "x"), "other"),
