@@ -7,11 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
+from pipeline.errors import InvalidInput
 from pipeline.rules.filter_compile import FilterFields, to_query
 from pipeline.rules.filter_effort import Effort
 from pipeline.rules.filter_match import Matcher
@@ -82,3 +83,68 @@ def test_a_filter_finds_what_the_same_query_finds(
     assert found(kept, to_query(parsed, MINE, GUARD)) == expected
     matcher = Matcher(Effort())
     assert [index for index, each in numbered if matcher.document(parsed, each)] == expected
+
+
+TEXTS = ["", "a", "b", "ab", "AB", "a\n", "a\nb", "ab1 -_", "b b", "[{,", "1a", "a-b:c", "\t", "é"]
+PIECES = [
+    *(
+        "a",
+        "b",
+        "A",
+        "1",
+        ".",
+        "*",
+        "+",
+        "?",
+        "|",
+        "(",
+        ")",
+        "[",
+        "]",
+        "^",
+        "$",
+        "-",
+        "&",
+        "#",
+        " ",
+    ),
+    *("\\d", "\\w", "\\s", "\\S", "\\b", "\\B", "\\A", "\\Z", "\\1", "\\n", "\\]", "\\x41"),
+    *("{2}", "{1,2}", "{,2}", "{", "}", "(?:", "(?i)", "(?i:", "(?s-i:", "(?=", "(?!", "(?P<n>"),
+    *("[^", "[[:alpha:]]", "[[:space:]b]", "--", "&&", "*?", "++", "(?>", "[a-"),
+]
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
+@given(
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=7).map("".join),
+    st.sampled_from(["", "i", "m", "s", "x", "im", "isx"]),
+)
+@example("a#", "x")
+@example("[[:alpha:]]+[&&]", "")
+@example("a{,2}", "")
+def test_what_we_take_for_a_regular_expression_the_store_takes_and_finds_the_same(
+    texts: Documents, pattern: str, options: str
+) -> None:
+    try:
+        parsed = parse({"a": {"$regex": pattern, "$options": options}})
+    except InvalidInput:
+        reject()
+    expected = found(texts, to_query(parsed, FilterFields(stored={"a": "a"}), {}))
+    matcher = Matcher(Effort())
+    try:
+        mine = [at for at, text in enumerate(TEXTS) if matcher.document(parsed, {"a": text})]
+    except InvalidInput:
+        # Look-around and its like are for the store alone.
+        reject()
+    assert mine == expected
+
+
+@pytest.fixture(scope="module")
+def texts(client: MongoClient[dict[str, Any]]) -> Documents:
+    collection = client[f"test-{uuid4().hex}"]["texts"]
+    fill(collection, [{"_id": index, "a": text} for index, text in enumerate(TEXTS)])
+    return collection
