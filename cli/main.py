@@ -7,6 +7,7 @@ import typer
 from cli import (
     containers,
     dead_letters,
+    demo,
     doctor,
     events,
     images,
@@ -26,7 +27,7 @@ app = typer.Typer(
 RUN_IT = "Run it"
 USE_IT = "Use it"
 
-for command in (stack.up, stack.down, doctor.doctor):
+for command in (demo.demo, stack.up, stack.down, doctor.doctor):
     app.command(rich_help_panel=RUN_IT)(command)
 for command in (processes.api, processes.worker, processes.agent):
     app.command(rich_help_panel=RUN_IT)(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -9,7 +10,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cli.client import Client, err
 
 
-def follow(client: Client, path: str, record: dict[str, Any], *, until: set[str]) -> dict[str, Any]:
+def follow(
+    client: Client,
+    path: str,
+    record: dict[str, Any],
+    *,
+    until: set[str],
+    each: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Show what happens to `record` until its status is in `until`; returns it as it is then."""
     if record["status"] in until:
         return record
@@ -17,6 +25,8 @@ def follow(client: Client, path: str, record: dict[str, Any], *, until: set[str]
         task = bar.add_task(record["status"], total=100)
         for event in client.events(id=record["uuid"]):
             _draw(bar, task, event.data)
+            if each is not None and event.event not in ("open", "reset"):
+                each(event.data)
             current: dict[str, Any] = client.call("GET", f"/{path}/{record['uuid']}")
             if current["status"] in until:
                 return current

@@ -1,0 +1,213 @@
+"""`modelyard demo`: the sample model from upload to one inference, on a stack of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+
+from cli.client import FAILED, Client, err, out
+from cli.progress import follow
+from cli.show import human_bytes
+from pipeline.errors import YardError
+from pipeline.settings import Settings
+from pipeline.stack import sample_model
+from pipeline.stack.names import PIECES
+from pipeline.stack.running import Wishes, run_stack
+
+INTERRUPTED = 130
+QUESTION = "def greet(name: str) -> str:\n    return f'Hello, {name}!'\n"
+STATUS_S = 60
+POLL_S = 0.1
+
+
+class Step(Exception):
+    """A step failed; the message says why."""
+
+
+class Walk:
+    """Numbers the steps, times them, and remembers them for the summary."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, float]] = []
+        self.current = ""
+        self._began = time.monotonic()
+
+    def begin(self, title: str) -> None:
+        self.end()
+        self.current = title
+        self._began = time.monotonic()
+        out.print(f"\n[bold]{len(self.done) + 1}. {title}[/]", highlight=False)
+
+    def end(self) -> None:
+        if self.current:
+            self.done.append((self.current, time.monotonic() - self._began))
+            self.current = ""
+
+    def say(self, text: str) -> None:
+        out.print(f"   {text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def demo() -> None:
+    """Start a stack, take a real model image through it, ask it once, and stop everything.
+
+    Exits non-zero when a step fails, and says which and why.
+    """
+    walk = Walk()
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="modelyard-demo-"))
+    try:
+        finished = asyncio.run(_with_stack(folder, walk))
+    except (YardError, Step, httpx.HTTPError) as error:
+        err.print(f"\n[red]Failed at: {walk.current}.[/] {error}", highlight=False)
+        raise typer.Exit(FAILED) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not finished:
+        err.print("\nInterrupted; everything is stopped.")
+        raise typer.Exit(INTERRUPTED)
+    _summarise(walk, time.monotonic() - began)
+
+
+async def _with_stack(folder: Path, walk: Walk) -> bool:
+    """False when it was interrupted. The stack is down again when this returns."""
+    walk.begin("Start broker, store, registry, engine, server, worker and agent")
+    ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
+    stack = asyncio.create_task(
+        run_stack(
+            Settings(state=folder),
+            environ,
+            Wishes(True, frozenset(PIECES)),
+            report=walk.say,
+            ready=ready.set_result,
+        )
+    )
+    try:
+        first: list[asyncio.Future[Any]] = [stack, ready]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if stack.done():
+            await stack
+            return False
+        os.environ.update(ready.result(), MODELYARD_STATE=str(folder))
+        tour = asyncio.create_task(_tour(walk))
+        await asyncio.wait({stack, tour}, return_when=asyncio.FIRST_COMPLETED)
+        if not tour.done():
+            tour.cancel()
+            return False
+        await tour
+        return True
+    finally:
+        stack.cancel()
+        await asyncio.wait({stack})
+
+
+async def _tour(walk: Walk) -> None:
+    walk.begin("Build the sample model image (a file-type classifier)")
+    docker_host = os.environ["DOCKER_HOST"]
+    archive = await sample_model.build(docker_host, report=walk.say)
+    walk.say(f"{archive} ({human_bytes(archive.stat().st_size)})")
+    reference = f"{os.environ['MODELYARD_REGISTRY']}/demo/{sample_model.NAME}:1"
+    walk.begin(f"Upload it as {reference}")
+    await _upload(archive, reference)
+    await asyncio.to_thread(_use, walk, reference)
+
+
+async def _upload(archive: Path, reference: str) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *("skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", "--quiet"),
+        *(f"docker-archive:{archive}", f"docker://{reference}"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await child.communicate()
+    if child.returncode:
+        raise Step(said.decode(errors="replace").strip())
+
+
+def _use(walk: Walk, reference: str) -> None:
+    client = Client()
+    _validate(walk, client, reference)
+    container = _launch(walk, client, reference)
+    port = container["ports"][0]
+    address = f"http://{port['address']}:{port['host']}"
+    _load_test(walk, address)
+    _infer(walk, address)
+    walk.begin("Stop and remove it")
+    client.call("DELETE", f"/containers/{container['uuid']}", params={"wait": 60})
+    walk.say("removed; nothing is leased any more")
+    walk.end()
+
+
+def _validate(walk: Walk, client: Client, reference: str) -> None:
+    walk.begin("Prove that the image is there, complete and runnable")
+    image = client.call("POST", "/images", json={"reference": reference})
+    image = follow(client, "images", image, until={"READY", "FAILED"})
+    if image["status"] != "READY":
+        raise Step(image["reason"])
+    walk.say(f"READY: {image['digest']}, {human_bytes(image['size_bytes'])}")
+    for finding in image["findings"]:
+        walk.say(f"{finding['severity']}: {finding['message']}")
+
+
+def _launch(walk: Walk, client: Client, reference: str) -> dict[str, Any]:
+    walk.begin("Launch it on a node")
+    spec = {"image": reference, "name": "demo", "health": {"port": 8080, "path": "/status"}}
+    container = client.call("POST", "/containers", json=spec)
+    container = follow(
+        client,
+        "containers",
+        container,
+        until={"RUNNING", "FAILED", "STOPPED"},
+        each=lambda event: walk.say(_told(event)),
+    )
+    if container["status"] != "RUNNING":
+        raise Step(container["reason"])
+    return container
+
+
+def _load_test(walk: Walk, address: str) -> None:
+    walk.begin("Load test: GET /status until the model answers")
+    deadline = time.monotonic() + STATUS_S
+    while True:
+        try:
+            answer = httpx.get(f"{address}/status", timeout=5)
+            if answer.status_code == 200:
+                walk.say(answer.text.strip())
+                return
+            why = f"it answered {answer.status_code}"
+        except httpx.TransportError as error:
+            why = str(error)
+        if time.monotonic() > deadline:
+            raise Step(f"/status did not answer within {STATUS_S} s: {why}")
+        time.sleep(POLL_S)
+
+
+def _infer(walk: Walk, address: str) -> None:
+    walk.begin("One inference: what kind of text is this?")
+    for line in QUESTION.splitlines():
+        walk.say(f"| {line}")
+    answer = httpx.post(f"{address}/run", json={"text": QUESTION}, timeout=60)
+    if answer.status_code != 200:
+        raise Step(f"POST /run answered {answer.status_code}: {answer.text[:500]}")
+    walk.say(answer.text.strip())
+
+
+def _told(event: dict[str, Any]) -> str:
+    data = event.get("data", event)
+    progress = data.get("progress")
+    percentage = f" {progress['percentage']} %" if progress else ""
+    return f"{data.get('status', '')}{percentage} {data.get('reason') or ''}".rstrip()
+
+
+def _summarise(walk: Walk, seconds: float) -> None:
+    out.print("\n[bold green]Everything worked.[/]")
+    for title, took in walk.done:
+        out.print(f"   {took:6.1f} s  {title}", highlight=False, soft_wrap=True)
+    out.print(f"   {seconds:6.1f} s  in total; everything is stopped again", highlight=False)
