@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
@@ -17,14 +20,16 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def exposition(registry: CollectorRegistry) -> tuple[bytes, str]:
-    """Body and content type of an answer to a scrape."""
-    return prometheus_client.generate_latest(registry), prometheus_client.CONTENT_TYPE_LATEST
-
-
-def serve(registry: CollectorRegistry, *, port: int, host: str) -> None:
+@contextmanager
+def serving(registry: CollectorRegistry, *, port: int, host: str) -> Iterator[int]:
     """Answer scrapes from a thread of its own, for processes without an HTTP server.
 
-    Raises OSError when the port is taken.
+    Yields the port, which is a free one for 0. Raises OSError when it is taken.
     """
-    prometheus_client.start_http_server(port, addr=host, registry=registry)
+    server, thread = prometheus_client.start_http_server(port, addr=host, registry=registry)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -9,10 +9,13 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from pipeline.adapters.store import KINDS
+from pipeline.core.unclaimed import Unclaimed
 from pipeline.services import Services, open_services
 from pipeline.settings import Settings
 from workers import app, containers, images, process
 from workers.sweeps import Sweep
+
+UNCLAIMED_S = 60
 
 
 async def serve(services: Services, registry: CollectorRegistry) -> None:
@@ -28,10 +31,12 @@ async def serve(services: Services, registry: CollectorRegistry) -> None:
 def sweeps(services: Services) -> list[Sweep]:
     """What no message asks for."""
     every_s = services.settings.sweep_interval_s
+    unclaimed = Unclaimed(services.bus, services.clock, age_s=UNCLAIMED_S)
     return [
         Sweep("outbox", every_s, partial(send_leftovers, services)),
         Sweep("stuck", every_s, services.stuck.sweep),
         Sweep("lost nodes", every_s, services.nodes.sweep_lost),
+        Sweep("unclaimed", UNCLAIMED_S, unclaimed.sweep),
     ]
 
 

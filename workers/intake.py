@@ -10,6 +10,7 @@ document) stays FastStream's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -66,47 +67,59 @@ class StageSubscriber(StreamSubscriber):
         self._broker = broker
         self._running: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._pull: Pull | None = None
         self._taking: asyncio.Task[None] | None = None
+        self._pause_s = PAUSE_S
 
     async def _create_subscription(self) -> None:
-        self._taking = asyncio.create_task(self._take(), name=f"take {self.plan.durable}")
+        self._taking = asyncio.create_task(self._keep_taking(), name=f"take {self.plan.durable}")
 
     async def stop(self) -> None:
         """Take nothing more, give the running handlers the drain time, hand the rest back."""
         self.running = False
+        self._stopping.set()
+        self._freed.set()
         if self._pull is not None:
             self._pull.end()
-        self._freed.set()
         if self._taking is not None:
             await self._taking
         if self._running:
             await asyncio.wait(self._running, timeout=self._broker.drain_s)
         await tasks.end(*self._running)
 
+    async def _keep_taking(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._take()
+            except YardError as error:
+                await self._recover(error)
+            except Exception:
+                log.exception("taking messages of %s failed; trying again", self.plan.durable)
+                await self._pause()
+
     async def _take(self) -> None:
         async with self._broker.bus.pull(self.plan) as self._pull:
-            pause_s = PAUSE_S
-            while self.running:
-                await self._until_free()
+            while await self._has_room():
                 try:
                     raw = await self._pull.next(self.plan.workers - len(self._running))
                 except YardError as error:
-                    await self._recover(error, pause_s)
-                    pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                    await self._recover(error)
                     continue
                 if raw is not None:
-                    pause_s = PAUSE_S
+                    self._pause_s = PAUSE_S
                     self._begin(raw)
         for raw in self._pull.left_over():
             await Delivered.of(raw).give_back()
 
-    async def _until_free(self) -> None:
-        while self.running and len(self._running) >= self.plan.workers:
+    async def _has_room(self) -> bool:
+        """Wait for a free worker. False when there is no more to do."""
+        while len(self._running) >= self.plan.workers and not self._stopping.is_set():
             self._freed.clear()
             await self._freed.wait()
+        return not self._stopping.is_set()
 
-    async def _recover(self, error: YardError, pause_s: float) -> None:
+    async def _recover(self, error: YardError) -> None:
         log.warning("%s", error.message)
         if error.facts.get("missing"):
             try:
@@ -114,7 +127,14 @@ class StageSubscriber(StreamSubscriber):
                 log.warning("made %s anew", self.plan.durable)
             except YardError as failure:
                 log.warning("%s could not be made: %s", self.plan.durable, failure.message)
-        await asyncio.sleep(pause_s)
+        await self._pause()
+
+    async def _pause(self) -> None:
+        """Longer each time until a message comes; ends at once when we stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s):
+                await self._stopping.wait()
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
     def _begin(self, raw: Any) -> None:
         task = asyncio.create_task(self._handle(raw), name=f"handle {self.plan.durable}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -25,21 +26,23 @@ def run(work: Work) -> int:
     configure_logging(settings.log_level)
     registry = metrics.new_registry()
     try:
-        _answer_scrapes(settings, registry)
-        asyncio.run(work(settings, registry))
+        with _answering_scrapes(settings, registry):
+            asyncio.run(work(settings, registry))
     except YardError as error:
         log.critical("cannot work: %s", error.message, extra={"code": error.code})
         return 1
     return 0
 
 
-def _answer_scrapes(settings: Settings, registry: CollectorRegistry) -> None:
+@contextmanager
+def _answering_scrapes(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
     port, host = settings.metrics_port, settings.metrics_host
-    if not port:
-        return
-    try:
-        metrics.serve(registry, port=port, host=host)
-    except OSError as error:
-        raise Misconfigured(
-            f"MODELYARD_METRICS_PORT: {host}:{port} cannot be used ({error.strerror})."
-        ) from error
+    with ExitStack() as stack:
+        try:
+            if port:
+                stack.enter_context(metrics.serving(registry, port=port, host=host))
+        except OSError as error:
+            raise Misconfigured(
+                f"MODELYARD_METRICS_PORT: {host}:{port} cannot be used ({error.strerror})."
+            ) from error
+        yield

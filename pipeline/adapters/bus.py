@@ -117,6 +117,11 @@ class Bus:
         with translated():
             return await bus_topology.missing(self._js, streams, stages)
 
+    async def unclaimed(self, stream: StreamPlan) -> list[str]:
+        """Subjects of which a work queue holds messages and which no durable reads."""
+        with translated():
+            return await bus_topology.unclaimed(self._js, stream)
+
     # --- messages
 
     async def publish(self, message: Message, *, timeout_s: float = PUBLISH_S) -> int:
@@ -178,9 +183,9 @@ class Bus:
     async def position(self, stream: StreamPlan = topology.EVENTS) -> Position:
         return await bus_live.position(self._js, stream)
 
-    def read_notes(self, subject: str) -> AsyncGenerator[StoredEvent, None]:
-        """What is known of the failed attempts at one message."""
-        return bus_reading.read(self.client, topology.ATTEMPTS.name, after=0, subject=subject)
+    def read_stored(self, stream: str, subject: str) -> AsyncGenerator[StoredEvent, None]:
+        """All that a stream holds of a subject, in order."""
+        return bus_reading.read(self.client, stream, after=0, subject=subject)
 
     # --- events
 

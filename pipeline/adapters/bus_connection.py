@@ -57,6 +57,7 @@ class Connection:
         self._reconnected: set[Listener] = set()
         self._slow: set[Listener] = set()
         self._last: BaseException | None = None
+        self._told = ""
 
     @property
     def connected(self) -> bool:
@@ -124,10 +125,14 @@ class Connection:
         if isinstance(error, nats.errors.SlowConsumerError):
             log.warning("fell behind on %s: messages were dropped", error.subject)
             _notify(self._slow)
-        elif isinstance(error, OSError):
-            log.debug("nats: %s", error)
         else:
-            log.warning("nats: %s", error)
+            self._tell(str(error))
+
+    def _tell(self, text: str) -> None:
+        """Once: while the broker is away, the same is found out several times a second."""
+        level = logging.DEBUG if text == self._told else logging.WARNING
+        self._told = text
+        log.log(level, "nats: %s", text)
 
     async def _went(self) -> None:
         self._up.clear()
@@ -136,6 +141,7 @@ class Connection:
 
     async def _came(self) -> None:
         self._up.set()
+        self._told = ""
         log.info("connected to NATS at %s again", self.address)
         _notify(self._reconnected)
 

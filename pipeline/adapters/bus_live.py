@@ -160,6 +160,7 @@ async def follow(
     *,
     after: int | None,
 ) -> AsyncIterator[Live]:
+    """See `Bus.live`. Raises NotFound when the stream does not exist, and BusUnavailable."""
     live = Live(connection, js, plan, on_event, on_reset)
     with translated():
         subscription = await connection.client.subscribe(f"{plan.live}.>", cb=live.receive)

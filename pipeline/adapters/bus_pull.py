@@ -13,7 +13,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -37,15 +36,15 @@ _NO_RESPONDERS, _TIMEOUT, _NONE, _CONFLICT, _ALIVE = "503", "408", "404", "409",
 class Pull:
     """One request at a time, for as many messages as there is room for."""
 
-    def __init__(self, client: Client, plan: StagePlan, inbox: str) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, plan: StagePlan, inbox: str) -> None:
+        self._connection = connection
         self._plan = plan
         self._inbox = inbox
         self._asked = 0
         self._due = 0
         """Messages that the running request may still bring."""
-        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
-        """None wakes the reader to ask again, or to end."""
+        self._arrived: asyncio.Queue[tuple[float, Msg | None]] = asyncio.Queue()
+        """With the time of arrival; None wakes the reader to ask again, or to end."""
         self._ended = False
 
     async def next(self, room: int) -> Msg | None:
@@ -55,37 +54,39 @@ class Pull:
         not exist.
         """
         while not self._ended:
-            if self._due <= 0 and self._arrived.empty():
+            # A request made without a connection would be sent, too, once there is one again.
+            if self._due <= 0 and self._arrived.empty() and self._connection.connected:
                 await self._ask(room)
-            message = await self._arrival()
+            arrived_s, message = await self._arrival()
             if message is None:
                 self._due = 0
             elif (status := (message.headers or {}).get("Status")) and not message.reply:
                 self._heed(status, message)
             else:
                 self._due -= 1
-                return message
+                if self._is_fresh(arrived_s):
+                    return message
         return None
 
     def end(self) -> None:
         """Let the reader go; what has arrived is left over."""
         self._ended = True
-        self._arrived.put_nowait(None)
+        self._put(None)
 
     def left_over(self) -> list[Msg]:
         """Messages that arrived and were not taken: the caller hands them back."""
         left = []
         while not self._arrived.empty():
-            message = self._arrived.get_nowait()
+            _, message = self._arrived.get_nowait()
             if message is not None and message.reply:
                 left.append(message)
         return left
 
     async def receive(self, message: Msg) -> None:
-        self._arrived.put_nowait(message)
+        self._put(message)
 
     def ask_again(self) -> None:
-        self._arrived.put_nowait(None)
+        self._put(None)
 
     async def _ask(self, room: int) -> None:
         self._asked += 1
@@ -95,19 +96,30 @@ class Pull:
             "idle_heartbeat": int(HEARTBEAT_S * NANOSECONDS),
         }
         with translated():
-            await self._client.publish(
+            await self._connection.client.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._plan.stream.name}.{self._plan.durable}",
                 json.dumps(wanted).encode(),
                 reply=f"{self._inbox}.{self._asked}",
             )
         self._due = room
 
-    async def _arrival(self) -> Msg | None:
+    def _put(self, message: Msg | None) -> None:
+        self._arrived.put_nowait((asyncio.get_running_loop().time(), message))
+
+    async def _arrival(self) -> tuple[float, Msg | None]:
         try:
             async with asyncio.timeout(2.5 * HEARTBEAT_S):
                 return await self._arrived.get()
         except TimeoutError:
-            return None
+            return 0, None
+
+    def _is_fresh(self, arrived_s: float) -> bool:
+        """Whether a message still waits for us: one that lay here for too long is given away.
+
+        It can lie here after a broker that stood still answers more than one request.
+        """
+        age_s = asyncio.get_running_loop().time() - arrived_s
+        return age_s < self._plan.ack_wait_s / 2
 
     def _heed(self, status: str, message: Msg) -> None:
         if status == _ALIVE or not message.subject.endswith(f".{self._asked}"):
@@ -127,10 +139,9 @@ class Pull:
 @asynccontextmanager
 async def pull(connection: Connection, plan: StagePlan) -> AsyncIterator[Pull]:
     """On leaving, everything that the broker had sent has arrived: see `Pull.left_over`."""
-    client = connection.client
-    opened = Pull(client, plan, client.new_inbox())
+    opened = Pull(connection, plan, connection.client.new_inbox())
     with translated():
-        subscription = await client.subscribe(f"{opened._inbox}.*", cb=opened.receive)
+        subscription = await connection.client.subscribe(f"{opened._inbox}.*", cb=opened.receive)
     try:
         with connection.on_reconnect(opened.ask_again):
             yield opened

@@ -10,7 +10,7 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 
 from pipeline.errors import BusUnavailable, Misconfigured
-from pipeline.rules.topology import VERSION, StagePlan, StreamPlan
+from pipeline.rules.topology import VERSION, StagePlan, StreamPlan, matches
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,23 @@ async def missing(
     """Names of the streams and durables that do not exist."""
     absent = [plan.name for plan in streams if not await _has_stream(js, plan)]
     return absent + [plan.durable for plan in stages if not await _has_durable(js, plan)]
+
+
+async def unclaimed(js: JetStreamContext, plan: StreamPlan) -> list[str]:
+    """Subjects of which the stream holds messages and which no durable reads."""
+    info = await js.stream_info(plan.name, subjects_filter=">")
+    held = list(info.state.subjects or {})
+    if not held:
+        return []
+    patterns = await _read_subjects(js, plan)
+    return [s for s in held if not any(matches(pattern, s) for pattern in patterns)]
+
+
+async def _read_subjects(js: JetStreamContext, plan: StreamPlan) -> list[str]:
+    patterns: list[str] = []
+    while page := await js.consumers_info(plan.name, offset=len(patterns)):
+        patterns += [(consumer.config.filter_subject or ">") for consumer in page]
+    return patterns
 
 
 def _stream_settings(plan: StreamPlan) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Burials:
         attempts: list[Attempt] = []
         subject = topology.attempt(stream, _name(message))
         try:
-            async with aclosing(self._bus.read_notes(subject)) as notes:
+            async with aclosing(self._bus.read_stored(topology.ATTEMPTS.name, subject)) as notes:
                 async for note in notes:
                     attempts.append(Attempt.model_validate_json(note.data))
         except (YardError, ValidationError) as error:

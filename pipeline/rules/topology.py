@@ -161,6 +161,19 @@ def events_of(org: str | None) -> str:
     return "yard.evt.>" if org is None else f"yard.evt.{token(org)}.>"
 
 
+def matches(pattern: str, subject: str) -> bool:
+    """NATS wildcards: `*` is one token, `>` at the end one or more."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(given) <= len(wanted):
+            return False
+        given = given[: len(wanted)]
+    return len(wanted) == len(given) and all(
+        token in ("*", part) for token, part in zip(wanted, given, strict=True)
+    )
+
+
 def org_of(subject: str) -> str | None:
     """The organisation that a command or event subject belongs to; None for any other subject.
 

@@ -166,13 +166,24 @@ async def test_publishing_to_a_missing_stream_is_unavailable_within_the_bound(bu
     assert asyncio.get_running_loop().time() - started < 2
 
 
+async def test_a_full_stream_refuses_and_takes_again_once_there_is_room(bus: Bus) -> None:
+    js = bus.client.jetstream()
+    config = (await js.stream_info("YARD_EVENTS")).config
+    full = config.evolve(max_bytes=100, discard=nats.js.api.DiscardPolicy.NEW)
+    await js.update_stream(full)
+    with pytest.raises(BusUnavailable, match="maximum bytes exceeded"):
+        await bus.publish(happened(1), timeout_s=0.3)
+    await js.update_stream(config)
+    await bus.publish(happened(99))
+
+
 async def test_ping_says_when_the_broker_is_gone(bus: Bus, own_nats: NatsPiece) -> None:
     await bus.ping()
     own_nats.pause()
     with pytest.raises(BusUnavailable):
         await bus.ping(timeout_s=0.2)
     own_nats.resume()
-    await bus.ping()
+    await eventually(lambda: _answers(bus))
     await own_nats.kill()
     with pytest.raises(BusUnavailable):
         await bus.ping(timeout_s=0.5)
@@ -360,3 +371,11 @@ async def test_a_waiting_pull_survives_a_restart_of_the_broker(
 async def _is_asked(bus: Bus, plan: topology.StagePlan) -> bool:
     info = await bus.client.jetstream().consumer_info(plan.stream.name, plan.durable)
     return bool(info.num_waiting)
+
+
+async def _answers(bus: Bus) -> bool:
+    try:
+        await bus.ping()
+    except BusUnavailable:
+        return False
+    return True

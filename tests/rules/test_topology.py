@@ -64,3 +64,23 @@ def test_live_subjects_belong_to_no_stream() -> None:
     prefixes = [subject.removesuffix(">") for plan in topology.STREAMS for subject in plan.subjects]
     assert topology.EVENTS.live
     assert not [prefix for prefix in prefixes if f"{topology.EVENTS.live}.a".startswith(prefix)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "expected"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.b.c", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a.b.c", False),
+        ("a.*.c", "a.b.c", True),
+        ("a.*.c", "a.b.d", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        (">", "a", True),
+    ],
+)
+def test_wildcards_mean_what_they_mean_to_the_broker(
+    pattern: str, subject: str, expected: bool
+) -> None:
+    assert topology.matches(pattern, subject) is expected

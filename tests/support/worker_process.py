@@ -84,12 +84,16 @@ def register(broker: YardBroker) -> None:
         print("done", told.number, flush=True)
 
 
+async def _say_ready() -> None:
+    print("ready", flush=True)
+
+
 async def main(nats_url: str) -> None:
     async with Bus.open(nats_url, name="worker") as bus:
         await bus.prepare()
         await bus.prepare_stage(PLAN)
         app = build(bus, [register], registry=CollectorRegistry(), drain_s=DRAIN_S)
-        app.after_startup(lambda: print("ready", flush=True))
+        app.after_startup(_say_ready)
         await run(app)
     print("stopped", flush=True)
 

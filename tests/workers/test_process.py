@@ -1,0 +1,61 @@
+"""The worker as a process that cannot work, and what it tells Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter
+
+from pipeline.metrics import new_registry, serving
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "workers"],
+        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def test_a_refused_metrics_port_is_one_clear_line(taken_port: int) -> None:
+    ended = run(MODELYARD_METRICS_PORT=str(taken_port))
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert json.loads(line)["code"] == "misconfigured"
+    assert f"MODELYARD_METRICS_PORT: 127.0.0.1:{taken_port}" in json.loads(line)["message"]
+
+
+def test_an_address_that_is_none_is_one_clear_line_without_credentials() -> None:
+    ended = run(MODELYARD_NATS_URL="nats://user:hunter2@:port")
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert "MODELYARD_NATS_URL" in json.loads(line)["message"]
+    assert "hunter2" not in ended.stderr
+
+
+def test_scrapes_are_answered() -> None:
+    registry = new_registry()
+    Counter("yard_things", "Things.", registry=registry).inc(3)
+    with (
+        serving(registry, port=0, host="127.0.0.1") as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer,
+    ):
+        text = answer.read().decode()
+    assert "yard_things_total 3.0" in text
+    assert "process_resident_memory_bytes" in text
