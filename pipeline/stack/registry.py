@@ -35,8 +35,8 @@ class RegistryPiece(Piece):
 
     def environment(self) -> Mapping[str, str]:
         # Each answer with a blob takes a buffer of 4 MiB; at the default the registry spends half
-        # of its time collecting them. Costs some 100 MB of memory.
-        return {"GOGC": "400"} | os.environ
+        # of its time collecting them. Costs some 150 MB of memory.
+        return {"GOGC": "800"} | os.environ
 
     async def ready(self) -> bool:
         answer = await probes.get("127.0.0.1", self.port, "/v2/")
