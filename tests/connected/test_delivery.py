@@ -29,6 +29,21 @@ async def test_a_command_reaches_its_handler_whole(bus: Bus) -> None:
     assert worker.registry.get_sample_value("modelyard_delivery_seconds_count", {"stage": "trial"})
 
 
+async def test_what_a_handler_publishes_belongs_to_the_trace_of_its_command(bus: Bus) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+
+    async def publish(order: Order, command: Message) -> None:
+        happened = topology.event("acme", "trial", "t1", "done")
+        await bus.publish(command.model_copy(update={"subject": happened, "traceparent": None}))
+
+    sent = command(1).model_copy(update={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    async with working(bus, Worker(publish)) as worker:
+        await bus.publish(sent)
+        await eventually(lambda: worker.done == [1])
+    [event] = [event async for event in bus.read(0, "acme")]
+    assert event.headers["traceparent"].split("-")[1] == trace
+
+
 async def test_a_command_published_twice_is_handled_once(bus: Bus) -> None:
     async with working(bus, Worker()) as worker:
         for _ in range(3):
@@ -131,10 +146,13 @@ async def test_two_workers_share_the_work(bus: Bus, own_nats: NatsPiece) -> None
     async def work(order: Order, _: Message) -> None:
         await asyncio.sleep(0.01)
 
-    async with Bus.open(own_nats.url, name="second") as second:
-        async with working(bus, Worker(work)) as one, working(second, Worker(work)) as two:
-            await asyncio.gather(*(bus.publish(command(number)) for number in range(60)))
-            await eventually(lambda: len(one.done) + len(two.done) == 60)
+    async with (
+        Bus.open(own_nats.url, name="second") as second,
+        working(bus, Worker(work)) as one,
+        working(second, Worker(work)) as two,
+    ):
+        await asyncio.gather(*(bus.publish(command(number)) for number in range(60)))
+        await eventually(lambda: len(one.done) + len(two.done) == 60)
     assert sorted(one.done + two.done) == list(range(60))
     assert min(len(one.done), len(two.done)) > 10
 

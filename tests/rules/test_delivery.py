@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import (
+    Fenced,
     InvalidInput,
     LostRace,
     NotFound,
@@ -26,8 +27,9 @@ def verdict(error: Exception, attempt: int = 1, jitter: float = 0.5) -> Done | R
     return judge(error, attempt=attempt, plan=PLAN, jitter=jitter)
 
 
-def test_a_lost_race_is_done() -> None:
+def test_what_somebody_else_did_is_done() -> None:
     assert verdict(LostRace("somebody else")) == Done("lost_race")
+    assert verdict(Fenced("a newer launch")) == Done("fenced")
 
 
 def test_what_cannot_succeed_later_is_buried_at_once() -> None:
@@ -73,5 +75,5 @@ def test_a_delay_is_never_zero_and_never_above_the_cap(attempt: int, jitter: flo
 @pytest.mark.parametrize("kind", list(every_error()), ids=lambda kind: kind.__name__)
 def test_every_error_has_a_verdict_and_no_message_lives_for_ever(kind: type[YardError]) -> None:
     assert verdict(kind("why"), PLAN.max_deliver) in (Bury(kind.code), Done(kind.code))
-    if not kind.retryable and not issubclass(kind, LostRace | PoisonMessage):
+    if not kind.retryable and not issubclass(kind, LostRace | Fenced | PoisonMessage):
         assert verdict(kind("why")) == Bury(kind.code)

@@ -1,12 +1,17 @@
-"""What a reader of events heard, with a way to wait for it."""
+"""Events to publish, and what a reader of them heard."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from typing import Any
 
 from pipeline.adapters.bus import StoredEvent
+from pipeline.rules import topology
+from schemas.message import Message
 
 DEADLINE_S = 10
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 class Heard:
@@ -32,3 +37,13 @@ class Heard:
             while len(self.events) < count:
                 self._changed.clear()
                 await self._changed.wait()
+
+
+def happened(number: int, *, org: str = "acme", **data: Any) -> Message:
+    return Message(
+        id=f"{org}-{number}",
+        subject=topology.event(org, "image", f"i{number}", "created"),
+        type="modelyard.image.created",
+        time=AT,
+        data={"id": f"i{number}"} | data,
+    )
