@@ -9,6 +9,7 @@ from httpx import AsyncClient, Response
 from pipeline.core import records
 from schemas.states import ContainerStatus as Status
 from tests.support.front import ORG, Front, bearer
+from tests.support.waiting import eventually
 
 PATH = "/yard/v1/containers"
 BODY = {"image": "model", "env": {"API_TOKEN": "hunter2"}}
@@ -72,8 +73,7 @@ async def test_a_stop_and_a_delete_can_be_waited_for(
 ) -> None:
     await run(http)
     asked = asyncio.create_task(http.request(method, path, params={"wait": 5}))
-    while fake.containers.kept[UUID].reason != "asked":  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await eventually(lambda: fake.containers.kept[UUID].reason == "asked")
     fake.containers.move(UUID, status=end)
     answer = await asyncio.wait_for(asked, 5)
     assert (answer.status_code, answer.json()["status"]) == (200, end)
@@ -82,9 +82,8 @@ async def test_a_stop_and_a_delete_can_be_waited_for(
 async def test_a_delete_waits_longer_than_for_the_stop(fake: Front, http: AsyncClient) -> None:
     await run(http)
     fake.containers.move(UUID, status=Status.RUNNING)
-    asked = asyncio.create_task(http.delete(f"{PATH}/{UUID}", params={"wait": 0.05}))
-    while fake.containers.kept[UUID].reason != "asked":  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    asked = asyncio.create_task(http.delete(f"{PATH}/{UUID}", params={"wait": 0.5}))
+    await eventually(lambda: fake.containers.kept[UUID].reason == "asked")
     fake.containers.move(UUID, status=Status.STOPPED)
     assert (await asyncio.wait_for(asked, 5)).status_code == 202
 

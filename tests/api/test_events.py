@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +14,7 @@ from api.app import drain
 from tests.support.front import Front, bearer
 from tests.support.serving import serving
 from tests.support.sse import Stream, stream
+from tests.support.waiting import eventually
 
 PATH = "/yard/v1/events"
 
@@ -127,9 +127,7 @@ async def test_a_reader_that_hangs_up_is_forgotten(fake: Front, http: AsyncClien
     async with stream(http, PATH) as reader:
         await reader.frame()
         assert fake.hub.readers == 1
-    async with asyncio.timeout(5):
-        while fake.hub.readers:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: fake.hub.readers == 0)
 
 
 async def test_head_opens_no_stream(fake: Front, http: AsyncClient) -> None:

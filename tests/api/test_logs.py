@@ -18,6 +18,7 @@ from tests.support.frames import parse
 from tests.support.front import Front, bearer
 from tests.support.serving import serving
 from tests.support.sse import stream
+from tests.support.waiting import eventually
 
 PATH = "/yard/v1/containers/c1/logs"
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -108,9 +109,7 @@ async def test_a_follower_that_hangs_up_ends_the_reading(fake: Front, http: Asyn
     async with http.stream("GET", PATH, params={"follow": "true"}) as answer:
         assert await anext(answer.aiter_text()) == "one\ntwo\nthrée"
         assert not fake.logs.closed
-    async with asyncio.timeout(5):
-        while not fake.logs.closed:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: fake.logs.closed)
 
 
 async def test_a_stopping_server_ends_following(
