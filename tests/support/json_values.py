@@ -71,3 +71,26 @@ _flat_tests = _operators(_named(st.sampled_from(COMPARISONS), scalars), st.just(
 _flat_filters = _filters(_named(keys, values), _flat_tests)
 conditions = _operators(_flat_tests, _flat_filters)
 filters = _filters(_flat_filters, conditions)
+
+deep_paths = st.lists(keys, min_size=1, max_size=3).map(".".join)
+_pulls = values | text_matches | conditions | _filters(_named(keys, values), _flat_tests)
+_each = st.lists(values, max_size=3).map(lambda values: {"$each": values})
+changes = st.one_of(
+    st.tuples(st.just("$set"), deep_paths, values),
+    st.tuples(st.just("$unset"), deep_paths, st.just("")),
+    st.tuples(st.just("$push"), deep_paths, values | _each),
+    st.tuples(st.just("$addToSet"), deep_paths, values | _each),
+    st.tuples(st.just("$pull"), deep_paths, _pulls),
+    st.tuples(st.just("$inc"), deep_paths, numbers),
+    st.tuples(st.just("$rename"), deep_paths, deep_paths),
+)
+
+
+def _update(changes: list[tuple[str, str, Any]]) -> dict[str, Any]:
+    update: dict[str, Any] = {}
+    for operator, path, operand in changes:
+        update.setdefault(operator, {})[path] = operand
+    return update
+
+
+updates = st.lists(changes, min_size=1, max_size=4).map(_update)
