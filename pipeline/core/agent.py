@@ -91,7 +91,7 @@ class Agent:
 
     def logs(self, payload: bytes) -> AsyncIterator[bytes]:
         """Answers to one `pipeline.core.logs.LogRequest`."""
-        return logs.serve(self.engine, payload)
+        return logs.serve(self.engine, self.uuid, payload)
 
     async def close(self) -> None:
         await self.probes.close()

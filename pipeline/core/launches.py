@@ -183,7 +183,7 @@ class Launches:
 
     async def _find(self, container: Container) -> EngineContainer | None:
         """The container's own counterpart. Raises ForeignContainer, Fenced."""
-        seen = await self._engine.inspect(launching.name_of(container.uuid))
+        seen = await self._engine.inspect(launching.name_of(container.uuid, self._site.node))
         if seen is None:
             return None
         if not self._site.owns(seen):

@@ -72,11 +72,11 @@ class Logs:
             yield LogEntry.model_validate_json(chunk)
 
 
-async def serve(engine: Engine, payload: bytes) -> AsyncIterator[bytes]:
+async def serve(engine: Engine, node: str, payload: bytes) -> AsyncIterator[bytes]:
     """The agent's side of `Logs.read`."""
     request = LogRequest.model_validate_json(payload)
     lines = engine.logs(
-        launching.name_of(request.container),
+        launching.name_of(request.container, node),
         tail=request.tail,
         since=request.since,
         follow=request.follow,

@@ -33,9 +33,12 @@ class Site:
         return all(seen.labels.get(key) == value for key, value in self.labels.items())
 
 
-def name_of(uuid: str) -> str:
-    """Deterministic, so that a repeated launch meets the first one's container."""
-    return f"my-{uuid}"
+def name_of(uuid: str, node: str) -> str:
+    """Deterministic, so that a repeated launch meets the first one's container.
+
+    The node is part of it because two agents may share one engine.
+    """
+    return f"my-{uuid}-{node[:8]}"
 
 
 def fence_of(seen: EngineContainer) -> int:
@@ -59,7 +62,7 @@ def plan(
         HASH: record.spec_hash,
     }
     return LaunchPlan(
-        name=name_of(record.uuid),
+        name=name_of(record.uuid, site.node),
         image=record.pull,
         command=tuple(spec.command),
         env={**spec.env, "NVIDIA_VISIBLE_DEVICES": ",".join(record.gpus) or "void"},

@@ -61,7 +61,5 @@ async def yard(system: System, own_nats: NatsPiece) -> Yard:
     api = await system.api()
     worker, agent = await system.worker(), await system.agent()
     await system.login(api)
-    await system.until(
-        api, "/nodes", lambda page: any(n["status"] == "READY" for n in page["items"])
-    )
+    await system.nodes(api)
     return Yard(system, api, worker, agent, own_nats)

@@ -15,7 +15,7 @@ async def test_a_container_removed_by_hand_is_noticed(yard: Yard, served: str) -
     container = await yard.system.run(yard.api, served)
     assert container["status"] == "RUNNING"
     async with DockerEngine.open(yard.system.docker_host) as engine:
-        await engine.remove(launching.name_of(container["uuid"]))
+        await engine.remove(launching.name_of(container["uuid"], container["node"]))
     found = await yard.system.until(
         yard.api, f"/containers/{container['uuid']}", lambda c: c["status"] == "FAILED", 5
     )
@@ -26,7 +26,7 @@ async def test_a_container_killed_by_hand_is_started_again(yard: Yard, served: s
     await yard.system.image(yard.api, served)
     container = await yard.system.run(yard.api, served, restart="always")
     async with DockerEngine.open(yard.system.docker_host) as engine:
-        await engine.stop(launching.name_of(container["uuid"]), grace_s=1)
+        await engine.stop(launching.name_of(container["uuid"], container["node"]), grace_s=1)
     again = await yard.system.until(
         yard.api,
         f"/containers/{container['uuid']}",
@@ -55,8 +55,10 @@ async def test_a_foreign_container_of_the_same_name_is_never_touched(
     await yard.agent.stop()
     container = await yard.system.run(yard.api, served, wait=0)
     path = f"/containers/{container['uuid']}"
-    await yard.system.until(yard.api, path, lambda c: c["status"] in ("PLACED", "LOST"))
-    name = launching.name_of(container["uuid"])
+    container = await yard.system.until(
+        yard.api, path, lambda c: c["status"] in ("PLACED", "LOST") and c["node"]
+    )
+    name = launching.name_of(container["uuid"], container["node"])
     async with DockerEngine.open(yard.system.docker_host) as engine:
         image = (await yard.system.get(yard.api, path))["pull"]
         await engine.pull(image, credentials=None, platform=None, stall_s=10, progress=_unwatched)
@@ -82,9 +84,7 @@ async def test_a_stop_that_was_asked_for_is_not_undone(yard: Yard, served: str) 
     await yard.system.until(yard.api, path, lambda c: c["status"] == "STOPPED")
     await yard.agent.kill()
     await yard.agent.start()
-    await yard.system.until(
-        yard.api, "/nodes", lambda page: page["items"][0]["status"] == "READY", 20
-    )
+    await yard.system.nodes(yard.api)
     stopped = await yard.system.get(yard.api, path)
     assert stopped["status"] == "STOPPED"
     assert not any(c.running for c in await yard.system.engine_containers(container["uuid"]))

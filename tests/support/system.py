@@ -140,6 +140,13 @@ class System:
             raise AssertionError(f"{path} is {json.dumps(latest)[:600]}") from error
         return latest
 
+    async def nodes(self, api: ApiPiece, count: int = 1) -> list[dict[str, Any]]:
+        """All nodes, once `count` of them are READY."""
+        page = await self.until(
+            api, "/nodes", lambda page: [n["status"] for n in page["items"]] == ["READY"] * count
+        )
+        return list(page["items"])
+
     async def engine_containers(self, uuid: str | None = None) -> list[EngineContainer]:
         wanted = {launching.INSTALLATION: self.installation}
         if uuid:

@@ -1,0 +1,91 @@
+"""The services under us die under work and come back: nothing is lost, everybody resumes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.stack.dockerd import DockerdPiece
+from pipeline.stack.mongod import MongodPiece
+from pipeline.stack.piece import Piece
+from tests.chaos.conftest import Yard
+from tests.support.system import System
+from tests.support.waiting import eventually
+
+IN_FLIGHT = 6
+
+
+async def start_some(system: System, api: Any, image: str, prefix: str) -> list[str]:
+    """uuids of containers whose creation was acknowledged."""
+    answers = await asyncio.gather(
+        *(
+            system.call(
+                api, "POST", "/containers", json={"image": image, "name": f"{prefix}{number}"}
+            )
+            for number in range(IN_FLIGHT)
+        ),
+        return_exceptions=True,
+    )
+    return [
+        answer.json()["uuid"]
+        for answer in answers
+        if isinstance(answer, httpx.Response) and answer.is_success
+    ]
+
+
+async def test_a_broker_killed_under_work_loses_no_acknowledged_command(
+    yard: Yard, served: str
+) -> None:
+    await yard.system.image(yard.api, served)
+    asking = asyncio.create_task(start_some(yard.system, yard.api, served, "n"))
+    await yard.nats.kill()
+    await yard.nats.start()
+    uuids = await asking
+    assert uuids
+    await all_run_once(yard.system, yard.api, uuids)
+
+
+@pytest.mark.parametrize("which", ["mongod", "dockerd"])
+async def test_a_store_or_engine_killed_under_work_loses_nothing(
+    which: str,
+    own_mongod: MongodPiece,
+    own_dockerd: DockerdPiece,
+    system: System,
+    served: str,
+) -> None:
+    system.settings["MONGO_URL"] = own_mongod.url
+    system.settings["DOCKER_HOST"] = system.docker_host = own_dockerd.host
+    victim: Piece = {"mongod": own_mongod, "dockerd": own_dockerd}[which]
+    api, _, _ = await system.api(), await system.worker(), await system.agent()
+    await system.login(api)
+    await system.image(api, served)
+    await system.nodes(api)
+    uuids = await start_some(system, api, served, "s")
+    await victim.kill()
+    await victim.start()
+    assert len(uuids) == IN_FLIGHT
+    await all_run_once(system, api, uuids)
+
+
+async def test_readiness_names_what_is_away_and_comes_back(yard: Yard) -> None:
+    await yard.nats.kill()
+    url = f"http://127.0.0.1:{yard.api.port}/readyz"
+
+    async def ready() -> bool:
+        return (await yard.system.http.get(url)).status_code == 200
+
+    assert (await yard.system.http.get(url)).status_code == 503
+    assert "bus" in (await yard.system.http.get(url)).text
+    await yard.nats.start()
+    await eventually(ready, timeout_s=20)
+
+
+async def all_run_once(system: System, api: Any, uuids: list[str]) -> None:
+    for uuid in uuids:
+        await system.until(api, f"/containers/{uuid}", lambda c: c["status"] == "RUNNING", 60)
+    seen = await system.engine_containers()
+    running = sorted(c.labels["modelyard.container"] for c in seen if c.running)
+    assert running == sorted(uuids)
