@@ -81,9 +81,12 @@ class Reader:
         self._lane.readers.discard(self)
         self._pending.clear()
 
+    def _is_dismissed(self) -> bool:
+        return self._farewell is not None
+
     async def _catch_up(self, timeout_s: float) -> bytes:
         end = asyncio.get_running_loop().time() + timeout_s
-        while not self._joined and self._farewell is None:
+        while not self._joined and not self._is_dismissed():
             if self._join_if_near():
                 break
             try:
@@ -91,7 +94,7 @@ class Reader:
             except YardError as error:
                 self.dismiss("bye", error.message)
                 break
-            if self._farewell is not None:
+            if self._is_dismissed():
                 break  # the stream may be another one by now
             events = b"".join(one.data for one in frames if self._wanted.covers(one.subject))
             if events:
