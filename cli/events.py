@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import Client, out
+from cli.client import Client, ServerSentEvent, out
 from cli.show import field
 
 
@@ -23,12 +23,19 @@ def events(
         if event.event == "open":
             continue
         if as_json:
-            print(json.dumps({"id": event.id, "event": event.event, **event.data}), flush=True)
+            print(json.dumps({**event.data, "event_id": event.id}), flush=True)
             continue
         data = event.data.get("data", event.data)
         reason = field("reason")(data) or ""
         out.print(
-            f"[dim]{event.id}[/] [bold]{event.event}[/] {data.get('name', '')}"
+            f"[dim]{event.id}[/] [bold]{_name(event)}[/] {data.get('name', '')}"
             f" {data.get('status', '')} {reason}",
             highlight=False,
         )
+
+
+def _name(event: ServerSentEvent) -> str:
+    """`image.ready`; frames about the stream itself, such as `reset`, are named as they are."""
+    if "kind" in event.data:
+        return f"{event.data['resource']}.{event.data['kind']}"
+    return event.event
