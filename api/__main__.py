@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from api.app import create
@@ -13,9 +14,16 @@ from pipeline.telemetry import configure_logging
 def main() -> int:
     settings = Settings()
     configure_logging(settings.log_level)
+    logging.getLogger("uvicorn.error").addFilter(_plain)
     running = server(create(settings), settings)
     running.run()
     return 0 if running.started else 1
+
+
+def _plain(record: logging.LogRecord) -> bool:
+    """Leaves out the coloured copy of the message that uvicorn adds for terminals."""
+    vars(record).pop("color_message", None)
+    return True
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -28,8 +29,11 @@ from api.doors import Doors
 from api.methods import HeadAsGet, Methods
 from api.metrics import Counted, Metrics
 from pipeline.core.event_hub import EventHub
+from pipeline.errors import YardError
 from pipeline.services import Services, open_hub, open_services
 from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
 
 ROUTERS = (
     images.router,
@@ -62,7 +66,7 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=docs.operation_id,
     )
-    app.openapi = partial(_described, app)  # type: ignore[method-assign]
+    app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     app.state.doors = doors = Doors()
     app.state.metrics = measured = Metrics()
     for router in ROUTERS:
@@ -98,17 +102,15 @@ def drain(app: FastAPI) -> None:
 def _lifespan(opener: Opener) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opener() as (services, hub):
-            app.state.services, app.state.hub = services, hub
-            app.state.draining = asyncio.Event()
-            app.state.metrics.follow(hub)
-            yield
-            drain(app)
+        try:
+            async with opener() as (services, hub):
+                app.state.services, app.state.hub = services, hub
+                app.state.draining = asyncio.Event()
+                app.state.metrics.follow(hub)
+                yield
+                drain(app)
+        except YardError as error:
+            log.error("The API cannot run: %s", error.message)
+            raise
 
     return lifespan
-
-
-def _described(app: FastAPI) -> dict[str, object]:
-    if app.openapi_schema is None:
-        app.openapi_schema = docs.describe(app)
-    return app.openapi_schema

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from api.answers import JSON
 from api.auth import OpenRoute
@@ -43,7 +44,11 @@ _METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options"
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    return JSONResponse(request.app.openapi())
+    state = request.app.state
+    if getattr(state, "openapi", None) is None:
+        # Kept as bytes: as objects it would take ten times the memory.
+        state.openapi = json.dumps(request.app.openapi(), ensure_ascii=False).encode()
+    return Response(state.openapi, media_type=JSON)
 
 
 @router.get("/asyncapi")
