@@ -165,6 +165,8 @@ async def _foundation(
     stack: AsyncExitStack, settings: Settings, name: str
 ) -> tuple[Store, Bus, Outbox]:
     store = await stack.enter_async_context(Store.open(settings.mongo_url, settings.mongo_database))
-    bus = await stack.enter_async_context(Bus.open(settings.nats_url, name=f"modelyard-{name}"))
+    bus = await stack.enter_async_context(
+        Bus.open(settings.nats_url, name=f"modelyard-{name}", replicas=settings.nats_replicas)
+    )
     outbox = await stack.enter_async_context(Outbox(store, bus))
     return store, bus, outbox

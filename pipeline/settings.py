@@ -17,6 +17,9 @@ class Settings(BaseSettings):
     # where things are
     state: Path = Path(".modelyard")
     nats_url: str = "nats://127.0.0.1:4222"
+    """Several servers are separated by commas."""
+    nats_replicas: int = Field(default=1, ge=1, le=5)
+    """How many servers of a cluster keep each stream, from when the stream is made: 3 of three."""
     mongo_url: str = "mongodb://127.0.0.1:27017"
     mongo_database: str = "modelyard"
     registry: str = "127.0.0.1:5000"

@@ -23,7 +23,7 @@ skip='dpkg|tar|debconf|openssl|libacl1|libmd0|libselinux1|libpcre2-8-0|gcc-12-ba
 main() {
     cache=${MODELYARD_CACHE:-$HOME/.cache/modelyard}
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    key=$( (resolve "${packages[@]}" && cat "$here"/{build,packages}.sh) | sha256sum | cut -c1-16)
+    key=$( (freshly resolve "${packages[@]}" && cat "$here"/{build,packages}.sh) | sha256sum | cut -c1-16)
     if [ "${1:-}" = --key ]; then
         echo "$key"
         return
