@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from api.conditional import etag, is_unchanged
+from api.idempotency import REPLAYED
 from api.problems import MEDIA_TYPE
 from schemas.base import Record
 from schemas.problem import Problem
@@ -19,7 +20,7 @@ def created(record: Record, body: bytes, *, path: str, settled: bool, replayed: 
     """201 with the outcome, or 202 while there is none yet."""
     headers = {"Location": path, "ETag": etag(record)}
     if replayed:
-        headers["Idempotency-Replayed"] = "true"
+        headers[REPLAYED] = "true"
     return Response(body, 201 if settled else 202, headers, JSON)
 
 

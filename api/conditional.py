@@ -8,19 +8,23 @@ from typing import Annotated
 
 from fastapi import Header
 
-from pipeline.errors import InvalidInput, StaleRevision
+from pipeline.errors import StaleRevision
 from schemas.base import Record
+
+_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+_TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
+_REVISION = re.compile(r"[0-9]{1,18}")
 
 IfMatch = Annotated[
     str | None,
-    Header(description="Do it only if the record is still the one with this ETag; else 412."),
+    Header(
+        pattern=_TAGS,
+        description="Do it only if the record is still the one with this ETag; else 412.",
+    ),
 ]
 IfNoneMatch = Annotated[
     str | None, Header(description="Answer 304 if the record is still the one with this ETag.")
 ]
-
-_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
-_REVISION = re.compile(r"[0-9]{1,18}")
 
 
 def etag(record: Record) -> str:
@@ -54,8 +58,6 @@ async def expected_revision(
 
 
 def _tags(header: str) -> list[tuple[bool, str]]:
-    """Each tag, and whether it is a weak one."""
+    """Each tag, and whether it is a weak one. What is no tag matches nothing."""
     matches = [_TAG.fullmatch(part) for part in header.split(",")]
-    if None in matches:
-        raise InvalidInput('Entity tags are quoted, for instance "7".', field="If-Match")
     return [(match[1] is not None, match[2]) for match in matches if match]

@@ -103,7 +103,9 @@ async def get_image(
     return found(image, image_json(image, caller), if_none_match)
 
 
-@router.delete("/{uuid}", responses={200: {"model": ImageView}, **problems(404, 409, 412, 503)})
+@router.delete(
+    "/{uuid}", responses={200: {"model": ImageView}, **problems(404, 409, 412, 422, 503)}
+)
 async def delete_image(uuid: str, caller: Writer, yard: Yard, if_match: IfMatch = None) -> Response:
     """Forget an image that no container uses. A repeat does nothing."""
     revision = await expected_revision(if_match, partial(yard.images.get, caller, uuid))

@@ -18,7 +18,11 @@ T_co = TypeVar("T_co", covariant=True)
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items of one page.")]
 Cursor = Annotated[
     str | None,
-    Query(max_length=512, description="`next` of the page before. Its content means nothing."),
+    Query(
+        max_length=512,
+        pattern="^[A-Za-z0-9_-]+$",
+        description="`next` of the page before. Its content means nothing.",
+    ),
 ]
 
 

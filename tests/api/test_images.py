@@ -56,7 +56,7 @@ async def test_without_a_key_every_request_makes_a_record(http: AsyncClient) -> 
 async def test_a_bad_key_is_refused(http: AsyncClient, key: str) -> None:
     answer = await http.post(PATH, json=BODY, headers={"Idempotency-Key": key})
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+    assert answer.json()["errors"][0]["field"].lower() == "idempotency-key"
 
 
 @pytest.mark.parametrize("status", [ImageStatus.READY, ImageStatus.FAILED])
@@ -122,7 +122,14 @@ async def test_the_server_stopping_ends_the_wait(fake: Front, http: AsyncClient)
 
 async def test_a_record_that_has_not_changed_is_304(fake: Front, http: AsyncClient) -> None:
     await submit(http)
-    for tag, status in [('"1"', 304), ('W/"1"', 304), ("*", 304), ('"2"', 200), ('"0", "1"', 304)]:
+    for tag, status in [
+        ('"1"', 304),
+        ('W/"1"', 304),
+        ("*", 304),
+        ('"2"', 200),
+        ('"0", "1"', 304),
+        ("1", 200),
+    ]:
         answer = await http.get(f"{PATH}/{UUID}", headers={"If-None-Match": tag})
         assert answer.status_code == status, tag
         assert answer.headers["etag"] == '"1"'

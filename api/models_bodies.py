@@ -1,0 +1,78 @@
+"""JSON bodies of the models' door, and routes that read their bodies themselves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from pipeline.errors import InvalidInput
+from pipeline.rules import strict_json
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+LONGEST_NUMBER = 20
+"""Digits of an integer beyond which none fits into 64 bits."""
+
+
+async def read(request: Request, shape: type[Shape]) -> Shape:
+    """The body as `shape`; an empty one counts as `{}`, as clients send nothing for that.
+
+    400 for what is no JSON, 415 for what is not declared as JSON, InvalidInput for the rest.
+    """
+    value = await read_json(request)
+    if not isinstance(value, dict):
+        raise InvalidInput("The body must be a JSON object.")
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        raise _refused(error) from None
+
+
+async def read_json(request: Request) -> Any:
+    """Any JSON value."""
+    body = await request.body()
+    if not body:
+        return {}
+    if media_type(request) != "application/json":
+        raise HTTPException(415, "Send the body as application/json.")
+    try:
+        value = json.loads(body.decode(), parse_constant=_refuse_constant, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "The body is not JSON.") from error
+    strict_json.check(value)
+    return value
+
+
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def described(shape: type[BaseModel], *, example: Any = None) -> dict[str, Any]:
+    """The OpenAPI entry of a body that `read` reads."""
+    content: dict[str, Any] = {"schema": shape.model_json_schema(by_alias=True)}
+    if example is not None:
+        content["example"] = example
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise InvalidInput("Integers must fit into 64 bits.")
+    return int(text)
+
+
+def _refused(error: ValidationError) -> InvalidInput:
+    found = [
+        (".".join(map(str, one["loc"])), one["msg"])
+        for one in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    told = "; ".join(f"{place or 'body'}: {why}" for place, why in found[:5])
+    return InvalidInput(told, field=found[0][0] or "body")
