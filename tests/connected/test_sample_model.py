@@ -18,6 +18,9 @@ from pipeline.stack import sample_model
 from tests.support.commands import run
 from tests.support.waiting import eventually
 
+# Where the cache of this machine is cold, the image is built first.
+pytestmark = pytest.mark.timeout(400)
+
 PORT = 9123
 SOURCE = Path(__file__).read_text()
 
