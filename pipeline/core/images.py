@@ -40,31 +40,10 @@ class Images:
         AlreadyExists when the chosen name is taken.
         """
         parts = references.parse(spec.reference)
-        secret = spec.secret and (await self._secrets.get(caller, spec.secret)).uuid
-        at = self._clock()
-        image = Image(
-            uuid=records.id_for(caller.org, Image.resource, key),
-            org=caller.org,
-            created_at=at,
-            updated_at=at,
-            status_since=at,
-            name=spec.name or spec.reference,
-            named=spec.name is not None,
-            reference=spec.reference,
-            parts=ReferenceParts(**parts.asdict()),
-            requested_platform=spec.platform,
-            requested_needs=spec.needs,
-            needs=spec.needs or Needs(),
-            secret=secret or None,
-            labels=spec.labels,
-            request_hash=records.fingerprint(spec),
-            created_by=caller.id,
-        )
-        image.outbox = [
-            announce(image, "created", at=at, actor=caller.id, revision=1),
-            records.command(image, "validate", at=at, actor=caller.id, revision=1),
-        ]
-        return await self._insert(image)
+        if spec.secret is None:
+            return await self._submit(caller, spec, parts, key, None)
+        async with self._secrets.held(caller.org, spec.secret) as secret:
+            return await self._submit(caller, spec, parts, key, secret.uuid)
 
     async def get(self, caller: Principal, uuid: str) -> Image:
         """Raises NotFound; a deleted image is not found any more."""
@@ -130,6 +109,39 @@ class Images:
         )
         await self._outbox.send(image)
         return image
+
+    async def _submit(
+        self,
+        caller: Principal,
+        spec: ImageSpec,
+        parts: references.Reference,
+        key: str | None,
+        secret: str | None,
+    ) -> Image:
+        at = self._clock()
+        image = Image(
+            uuid=records.id_for(caller.org, Image.resource, key),
+            org=caller.org,
+            created_at=at,
+            updated_at=at,
+            status_since=at,
+            name=spec.name or spec.reference,
+            named=spec.name is not None,
+            reference=spec.reference,
+            parts=ReferenceParts(**parts.asdict()),
+            requested_platform=spec.platform,
+            requested_needs=spec.needs,
+            needs=spec.needs or Needs(),
+            secret=secret,
+            labels=spec.labels,
+            request_hash=records.fingerprint(spec),
+            created_by=caller.id,
+        )
+        image.outbox = [
+            announce(image, "created", at=at, actor=caller.id, revision=1),
+            records.command(image, "validate", at=at, actor=caller.id, revision=1),
+        ]
+        return await self._insert(image)
 
     async def _insert(self, image: Image) -> Image:
         try:
