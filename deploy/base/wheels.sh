@@ -5,7 +5,8 @@
 #   deploy/base/wheels.sh requirements.txt
 #
 # PYTHON names an interpreter with pip (default python3). The folder lies under MODELYARD_CACHE and
-# is named by a hash of the file, the release and the machine; a second run fetches nothing.
+# is named by a hash of the file, the release and the machine; a second run fetches nothing. Folders that
+# were not used for 30 days go.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,4 +34,6 @@ if [ ! -d "$folder" ]; then
     # Two at once make the same: the second one's move fails and its copy goes.
     mv -T "$work" "$folder" 2>/dev/null || [ -d "$folder" ]
 fi
+touch "$folder"
+find "$cache" -maxdepth 1 -name 'wheels-*' -mtime +30 -exec rm -rf {} +
 echo "$folder"
