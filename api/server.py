@@ -54,6 +54,7 @@ class Server(uvicorn.Server):
 
 
 def server(app: FastAPI, settings: Settings) -> Server:
+    """Not started yet: `run` it in a process of its own, or await `serve` in a running loop."""
     config = uvicorn.Config(
         app,
         host=settings.api_host,

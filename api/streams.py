@@ -16,6 +16,8 @@ HEADERS = {
     "Cache-Control": "no-store",
     # nginx would hold small pieces back.
     "X-Accel-Buffering": "no",
+    # Logs are what strangers wrote: never to be taken for a page.
+    "X-Content-Type-Options": "nosniff",
 }
 
 

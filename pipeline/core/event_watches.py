@@ -11,6 +11,8 @@ Key = tuple[str, str, str]
 
 
 class Watch:
+    """One wait for news about one record. It says when to look, not what is new."""
+
     def __init__(self) -> None:
         self._moved = asyncio.Event()
         self._over = False
