@@ -21,6 +21,7 @@ async def test_a_pulled_message_that_was_not_taken_can_be_handed_back(bus: Bus) 
     async with bus.pull(plan) as pull:
         first = await pull.next(3)
         assert first is not None
+        await eventually(lambda: _are_delivered(bus, plan, 3))
         await first.ack()
     left = pull.left_over()
     assert [message.headers and message.headers["n"] for message in left] == ["1", "2"]
@@ -64,3 +65,8 @@ async def test_a_waiting_pull_survives_a_restart_of_the_broker(
 async def _is_asked(bus: Bus, plan: topology.StagePlan) -> bool:
     info = await bus.client.jetstream().consumer_info(plan.stream.name, plan.durable)
     return bool(info.num_waiting)
+
+
+async def _are_delivered(bus: Bus, plan: topology.StagePlan, count: int) -> bool:
+    info = await bus.client.jetstream().consumer_info(plan.stream.name, plan.durable)
+    return bool(info.num_ack_pending == count)

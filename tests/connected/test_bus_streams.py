@@ -104,7 +104,11 @@ async def test_a_reader_that_leaves_stops_the_source(bus: Bus) -> None:
         await asyncio.wait_for(source.closed.wait(), 5)
 
 
-async def test_a_reader_that_vanishes_stops_the_source(bus: Bus, own_nats: NatsPiece) -> None:
+async def test_a_reader_that_vanishes_stops_the_source(
+    bus: Bus, own_nats: NatsPiece, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Out of credit, the source sends nothing but signs of life.
+    monkeypatch.setattr(bus_streams, "ALIVE_S", 0.2)
     source = Source()
     async with bus.serve_stream(SUBJECT, source.chunks):
         async with Bus.open(own_nats.url, name="reader") as reader:

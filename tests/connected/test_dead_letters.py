@@ -6,6 +6,7 @@ import asyncio
 import base64
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,11 +122,11 @@ async def test_a_requeued_message_that_fails_again_becomes_a_letter_again(
 ) -> None:
     async with working(bus, Worker(fail), ONCE) as worker:
         await bus.publish(command(1))
-        for round in range(1, 4):
+        for begun in (2, 3, 4):
             letter = await the_letter(letters)
-            await eventually(lambda: worker.count("buried") == round)
+            await eventually(partial(_is_settled, worker))
             await letters.requeue(ACME, letter.id)
-            await eventually(lambda: len(worker.begun) == round + 1)
+            await eventually(partial(_has_begun, worker, begun))
         assert (await the_letter(letters)).id != letter.id
 
 
@@ -262,14 +263,22 @@ async def test_a_message_that_nobody_acknowledges_is_buried_on_the_brokers_word(
             bus, Worker(), replace(plan, durable="unused", subject="yard.cmd.*.a.b")
         ):
             letter = await the_letter(letters)
+            await eventually(lambda: _queue_is_empty(bus))
         pull.end()
         await asking
     assert (letter.code, letter.attempts) == ("worker_lost", 2)
     assert (letter.stage, letter.sequence) == ("trial", sequence)
-    assert await _queue_is_empty(bus)
     await letters.requeue(ACME, letter.id)
     async with working(bus, Worker()) as worker:
         await eventually(lambda: worker.done == [1])
+
+
+def _is_settled(worker: Worker) -> bool:
+    return worker.count("buried") == len(worker.begun)
+
+
+def _has_begun(worker: Worker, times: int) -> bool:
+    return len(worker.begun) == times
 
 
 async def _some(letters: DeadLetters, of: Any) -> bool:

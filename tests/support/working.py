@@ -12,14 +12,14 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from pipeline.adapters.bus import Bus
+from pipeline.adapters.bus import Bus, Delivered
 from pipeline.rules import topology
 from pipeline.rules.topology import StagePlan
 from schemas.access import Principal
 from schemas.message import Message
 from workers.app import build
 from workers.broker import YardBroker
-from workers.envelope import Command
+from workers.envelope import Command, Received
 from workers.intake import stage
 
 TRIAL = StagePlan(
@@ -50,10 +50,12 @@ class Worker:
         self.done: list[int] = []
         self.cancelled: list[int] = []
         self.commands: list[Message] = []
+        self.received: list[Delivered] = []
         self.registry = CollectorRegistry()
         self._work = work
 
-    async def handle(self, order: Order, command: Message) -> None:
+    async def handle(self, order: Order, command: Message, received: Delivered) -> None:
+        self.received.append(received)
         self.begun.append(order.number)
         self.commands.append(command)
         try:
@@ -75,8 +77,8 @@ async def working(
 ) -> AsyncIterator[Worker]:
     def register(broker: YardBroker) -> None:
         @stage(broker, plan)
-        async def trial(order: Order, command: Command) -> None:
-            await worker.handle(order, command)
+        async def trial(order: Order, command: Command, received: Received) -> None:
+            await worker.handle(order, command, received)
 
     await bus.prepare_stage(plan)
     app = build(bus, [register], registry=worker.registry, drain_s=drain_s, jitter=lambda: 0.5)
