@@ -25,6 +25,7 @@ dev_needs=(
     "debootstrap|debootstrap"
     "static:busybox|busybox-static"
     "ab|apache2-utils"
+    "jq|jq"
     "chromium|chromium"
     "curl|curl"
     "git|git"
