@@ -42,6 +42,11 @@ bench: $(VENV)/.dev ## measure throughput and latency
 	for file in tests/bench/bench_*.py; do \
 	    echo "== $$file"; name=$${file##*/}; $(BIN)/python -m tests.bench.$${name%.py} $(ARGS); \
 	done
+	$(BIN)/python -m tests.bench.rows
+
+docs: $(VENV)/.dev ## write the generated pages anew: AsyncAPI, settings
+	$(BIN)/python -m workers.asyncapi
+	$(BIN)/python -m tests.support.documents
 
 soak: $(VENV)/.dev ## thirty minutes of random kills under load
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)
@@ -64,4 +69,4 @@ $(VENV)/.lock: | $(VENV)/.dev
 	$(BIN)/python -m venv $@
 	$@/bin/pip install --quiet uv
 
-.PHONY: help setup demo up down test test-gpu lint format bench soak lock clean
+.PHONY: help setup demo up down test test-gpu lint format bench docs soak lock clean

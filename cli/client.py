@@ -101,6 +101,23 @@ class Client:
                 err.print("[yellow]connection lost, resuming…[/]")
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a container said; `status` 0 means that nobody answered, and `text` why."""
+
+    status: int
+    text: str
+
+
+def ask_container(method: str, url: str, body: Any = None, *, timeout_s: float) -> Answer:
+    """One request to a published port. Never raises for what the other side does."""
+    try:
+        answer = httpx.request(method, url, json=body, timeout=timeout_s)
+    except httpx.TransportError as error:
+        return Answer(0, str(error))
+    return Answer(answer.status_code, answer.text.strip())
+
+
 def _settings() -> dict[str, str]:
     """The environment; what it lacks is read from the running local stack."""
     state = Path(os.environ.get("MODELYARD_STATE", ".modelyard")) / "env"

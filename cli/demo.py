@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import typer
 
-from cli.client import FAILED, Client, err, out
+from cli.client import FAILED, Client, ask_container, err, out
 from cli.progress import follow
 from cli.show import human_bytes
 from pipeline.errors import YardError
@@ -65,7 +64,7 @@ def demo() -> None:
     folder = Path(tempfile.mkdtemp(prefix="modelyard-demo-"))
     try:
         finished = asyncio.run(_with_stack(folder, walk))
-    except (YardError, Step, httpx.HTTPError) as error:
+    except (YardError, Step) as error:
         err.print(f"\n[red]Failed at: {walk.current}.[/] {error}", highlight=False)
         raise typer.Exit(FAILED) from error
     finally:
@@ -175,28 +174,21 @@ def _launch(walk: Walk, client: Client, reference: str) -> dict[str, Any]:
 def _load_test(walk: Walk, address: str) -> None:
     walk.begin("Load test: GET /status until the model answers")
     deadline = time.monotonic() + STATUS_S
-    while True:
-        try:
-            answer = httpx.get(f"{address}/status", timeout=5)
-            if answer.status_code == 200:
-                walk.say(answer.text.strip())
-                return
-            why = f"it answered {answer.status_code}"
-        except httpx.TransportError as error:
-            why = str(error)
+    while (answer := ask_container("GET", f"{address}/status", timeout_s=5)).status != 200:
         if time.monotonic() > deadline:
-            raise Step(f"/status did not answer within {STATUS_S} s: {why}")
+            raise Step(f"GET /status: {answer.status} {answer.text} after {STATUS_S} s")
         time.sleep(POLL_S)
+    walk.say(answer.text)
 
 
 def _infer(walk: Walk, address: str) -> None:
     walk.begin("One inference: what kind of text is this?")
     for line in QUESTION.splitlines():
         walk.say(f"| {line}")
-    answer = httpx.post(f"{address}/run", json={"text": QUESTION}, timeout=60)
-    if answer.status_code != 200:
-        raise Step(f"POST /run answered {answer.status_code}: {answer.text[:500]}")
-    walk.say(answer.text.strip())
+    answer = ask_container("POST", f"{address}/run", {"text": QUESTION}, timeout_s=60)
+    if answer.status != 200:
+        raise Step(f"POST /run: {answer.status} {answer.text[:500]}")
+    walk.say(answer.text)
 
 
 def _told(event: dict[str, Any]) -> str:
