@@ -99,8 +99,17 @@ class Settings(BaseSettings):
     """A record that waits for a command this long gets the command again."""
     validation_timeout_s: float = 60
     """After this an image whose registry does not answer has failed."""
+    link_timeout_s: float = Field(default=25, gt=0, le=28)
+    """A registry that is linked on `/api` and cannot be reached for this long fails the delivery;
+    callers are promised an answer within 30 s."""
     wait_max_s: float = 300
     """Longest `wait` that a caller may ask for."""
+    registry_check_interval_s: float = Field(default=300, gt=0)
+    """How often a registry of the directory is looked at."""
+    registry_check_backoff_max_s: float = Field(default=3600, gt=0)
+    """One that keeps failing is looked at this seldom."""
+    registry_health_wait_s: float = Field(default=10, gt=0)
+    """How long a caller who asks for a check waits for a worker's answer."""
 
     # nodes
     node_name: str = ""
@@ -138,6 +147,10 @@ class Settings(BaseSettings):
     body_max_bytes: int = 1024 * 1024
     """Largest request body that is no upload."""
     manifest_max_bytes: int = 4 * 1024 * 1024
+    upload_max_bytes: int = Field(default=128 * 1024**3, ge=1)
+    """Of one image archive as it is sent."""
+    upload_max_expanded_bytes: int = Field(default=512 * 1024**3, ge=1)
+    """Of one image archive when it and its layers are opened."""
     """Largest manifest or configuration read from a registry."""
     event_buffer_frames: int = Field(default=1024, ge=16)
     """Frames that one slow reader may fall behind before it is cut off."""

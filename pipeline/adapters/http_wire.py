@@ -7,7 +7,7 @@ needs to answer it; this one, on asyncio's protocol and llhttp, spends a tenth o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from typing import cast
 
 import httptools
@@ -64,11 +64,28 @@ class Wire(asyncio.Protocol):
         self, head: bytes, content: AsyncIterable[bytes] | None, *, expects_body: bool
     ) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Send a request and wait for the head of its response: status and headers."""
+        self.begin(head, expects_body=expects_body)
+        if content is not None:
+            await self._send(content)
+        return await self.answer()
+
+    def begin(self, head: bytes, *, expects_body: bool) -> None:
+        """The first part of `exchange`, for a body that comes bit by bit through `send`."""
         self._begin(expects_body=expects_body)
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(head)
-        if content is not None:
-            await self._send(content)
+
+    async def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        """Returns once the peer took nearly all; False when it answered before the end."""
+        self._transport.writelines(pieces)
+        while not self._may_write and not self._has_head:
+            await self._progress()
+        if self._has_head:
+            self._is_reusable = False
+        return not self._has_head
+
+    async def answer(self) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """The head of the response to what was begun."""
         while not self._has_head:
             await self._progress()
         return self._status, self._headers

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.image import Finding, Needs, Platform
+from schemas.image import Finding, Needs, Platform, ReferenceParts
 
 ReceiveProgress = Callable[[int, int | None], Awaitable[None]]
 """Called with bytes received and bytes in total (None while unknown). It should return soon: the
@@ -31,6 +31,7 @@ class Ingested:
     """Configuration plus layers as they are stored."""
     received_bytes: int
     """As they came in: compressed, when the TAR was."""
+    parts: ReferenceParts
     platform: Platform
     needs: Needs
     image_labels: Mapping[str, str]
@@ -38,6 +39,11 @@ class Ingested:
     repo_tags: tuple[str, ...]
     """Names that the archive gives to the chosen image."""
     findings: tuple[Finding, ...]
+    """None of them is an error: what is wrong with an archive is raised."""
+    replaced: str | None
+    """Digest that the tag named before."""
+    is_first: bool
+    """The repository did not have this manifest before."""
 
 
 class Receiver(Protocol):
@@ -48,20 +54,22 @@ class Receiver(Protocol):
         stream: AsyncIterator[bytes],
         *,
         org: str,
-        repository: str | None,
-        tag: str | None,
-        repo_tag: str | None,
-        platform: str | None,
-        length: int | None,
+        repository: str | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+        repo_tag: str | None = None,
+        platform: str | None = None,
+        length: int | None = None,
         progress: ReceiveProgress,
     ) -> Ingested:
         """Store the image of the archive as `repository:tag` and return what it is.
 
-        Layers are shared within `org`. Without `repository` the image is called like its RepoTag
-        in the archive. `length`: the bytes that will come, when that is known.
+        Layers are shared within `org`. Without a `repository` the image lies among the
+        organisation's own, called `name`, else like its RepoTag in the archive. `length` is how
+        many bytes will come, when that is known.
 
         The tag is written last. Whatever is raised, also for a sender who vanished and when
         cancelled, no tag, open upload or temporary file is left behind. Raises the ImageRejected
-        family, TooLarge, InvalidInput for a malformed `platform`, and RegistryUnavailable.
+        family, TooLarge, InvalidInput for a malformed `platform`, and the RegistryError family.
         """
         ...

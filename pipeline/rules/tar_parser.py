@@ -18,16 +18,22 @@ from pipeline.errors import (
     TarDuplicateEntry,
     TarTruncated,
     TarUnsafeEntry,
+    TarUnsafePath,
 )
 from pipeline.rules import tar_paths
 
 BLOCK: Final = 512
-MOST_ENTRIES: Final = 100_000
-MOST_HEADER_BYTES: Final = 1024 * 1024
+MOST_ENTRIES: Final = 50_000
+MOST_HEADER_BYTES: Final = 64 * 1024
 """Of one PAX header or long name."""
+MOST_PATH_BYTES: Final = 4096
+MOST_PATHS_BYTES: Final = 8 * 1024 * 1024
+"""Of all paths and targets together: they are kept to find what comes twice."""
 
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_FACTS = frozenset({"path", "linkpath", "size"})
+_SPARSE = "GNU.sparse"
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
@@ -49,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A piece of the file that began last; valid until the parser is fed again."""
+    """A piece of the file that began last; a view of the chunk that was fed."""
 
     bytes: memoryview
 
@@ -78,6 +84,7 @@ class TarParser:
         self._overrides: dict[str, str] = {}
         self._global: dict[str, str] = {}
         self._paths: set[str] = set()
+        self._path_bytes = 0
         self._entries = 0
         self._over = False
 
@@ -86,7 +93,7 @@ class TarParser:
         """The end mark was read: what follows is padding."""
         return self._over
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes | memoryview) -> Iterator[Event]:
         """What `chunk` completes. Consume it wholly before feeding more."""
         view = memoryview(chunk)
         while view and not self._over:
@@ -172,16 +179,17 @@ class TarParser:
             self._overrides["linkpath"] = tar_paths.decode(data.rstrip(b"\0"))
         else:
             into = self._global if kind == tarfile.XGLTYPE else self._overrides
-            into.update(tar_paths.pax_records(data))
+            into.update(_of_interest(tar_paths.pax_records(data)))
 
     def _entry(self, info: tarfile.TarInfo) -> Iterator[Event]:
         facts = self._global | self._overrides
         self._overrides = {}
-        if any(key.startswith("GNU.sparse") for key in facts):
+        if _SPARSE in facts:
             raise TarUnsafeEntry("The archive holds a sparse file, which no image archive does.")
         name = facts.get("path", info.name)
         link = facts.get("linkpath", info.linkname)
         size = tar_paths.pax_size(facts["size"]) if "size" in facts else info.size
+        self._weigh(name, link)
         path = tar_paths.inside(name)
         if info.type in _FILES:
             yield from self._file(path, size)
@@ -199,7 +207,16 @@ class TarParser:
                 " archive holds only files, folders and links."
             )
 
+    def _weigh(self, name: str, link: str) -> None:
+        self._path_bytes += len(name) + len(link)
+        if len(name) > MOST_PATH_BYTES or len(link) > MOST_PATH_BYTES:
+            raise TarUnsafePath(f"{tar_paths.shown(name)} has a longer path than any image needs.")
+        if self._path_bytes > MOST_PATHS_BYTES:
+            raise ArchiveBomb("The archive holds more names than any image needs.")
+
     def _file(self, path: str, size: int) -> Iterator[Event]:
+        if not path:
+            raise TarUnsafePath("The archive holds a file without a name.")
         self._claim(path)
         self._left = size
         self._padding = -size % BLOCK
@@ -216,3 +233,12 @@ class TarParser:
         if path in self._paths:
             raise TarDuplicateEntry(f"{tar_paths.shown(path)} is in the archive twice.")
         self._paths.add(path)
+
+
+def _of_interest(records: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """What decides how an entry is read; nobody knows how many other keys there are."""
+    for key, value in records:
+        if key in _FACTS:
+            yield key, value
+        elif key.startswith(_SPARSE):
+            yield _SPARSE, value

@@ -1,0 +1,64 @@
+"""Where the platform's own registry keeps what an organisation brought."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final, NamedTuple
+
+from pipeline.errors import InvalidReference
+from pipeline.rules import references
+
+IMAGES: Final = "images"
+LAYERS: Final = "layers"
+NAME_MAX: Final = 128
+
+_PLAIN = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_ODD = re.compile(r"[^a-z0-9]+")
+
+
+class Place(NamedTuple):
+    repository: str
+    tag: str
+
+
+def pool(org: str) -> str:
+    """The repository through which all layers of an organisation go."""
+    return f"{LAYERS}/{_component(org)}"
+
+
+def place(org: str, name: str | None, repo_tag: str | None, digest: str) -> Place:
+    """Where an uploaded image goes: as it is called, else as its archive calls it.
+
+    A name without a tag takes the one of the archive. `digest` names what nobody named.
+    """
+    own = _parsed(name)
+    archived = _parsed(repo_tag)
+    path = own or archived or Place(f"image-{digest.partition(':')[2][:12]}", "")
+    tag = path.tag or (archived.tag if archived else "") or references.DEFAULT_TAG
+    return Place(f"{IMAGES}/{_component(org)}/{path.repository}", tag)
+
+
+def _parsed(text: str | None) -> Place | None:
+    """Repository without host, and tag or ``. What is no reference is made into one."""
+    if not text:
+        return None
+    try:
+        found = references.parse(text)
+    except InvalidReference:
+        return Place(_component(text), "")
+    is_tagged = ":" in text.rpartition("/")[2]
+    repository = found.repository
+    if found.registry == references.DOCKER_HUB:
+        repository = repository.removeprefix("library/")
+    if len(repository) > NAME_MAX:
+        repository = _component(repository)
+    return Place(repository, found.tag if is_tagged and found.tag else "")
+
+
+def _component(text: str) -> str:
+    """One path component; texts that differ do so afterwards."""
+    if len(text) <= NAME_MAX and _PLAIN.fullmatch(text):
+        return text
+    shown = _ODD.sub("-", text.lower()).strip("-")[:40] or "x"
+    return f"{shown}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
