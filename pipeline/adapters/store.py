@@ -59,7 +59,6 @@ from schemas.message import Message
 __all__ = ["EVERY_ORG", "KEEP", "KINDS", "Org", "Store"]
 
 log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 KINDS: Final[tuple[type[Record], ...]] = tuple(INDEXES)
@@ -70,7 +69,6 @@ PATIENCE_S = 7.0
 """The same with the wait for one of the driver's threads, when all of them hang."""
 INDEXING_S = 300.0
 
-_AFTER = ReturnDocument.AFTER
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _DENIED = frozenset({13, 18})
 _INDEX_CHANGED = frozenset({85, 86})
@@ -82,6 +80,7 @@ class Store:
 
     def __init__(self, client: AsyncIOMotorClient[Document], database: str) -> None:
         self._database = client[database]
+        self._collections: dict[str, AsyncIOMotorCollection[Document]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -219,14 +218,19 @@ class Store:
         return await self.find(kind, org=EVERY_ORG, where=where, sort=(), limit=limit)
 
     def _collection(self, kind: type[Record]) -> AsyncIOMotorCollection[Document]:
-        return self._database[kind.collection]
+        # Motor would build a collection, and all its methods, anew for every call.
+        if kind.collection not in self._collections:
+            self._collections[kind.collection] = self._database[kind.collection]
+        return self._collections[kind.collection]
 
     async def _modify(
         self, kind: type[R], uuid: str, org: Org, guard: Mapping[str, Any], update: Update
     ) -> R | None:
         only = identified(uuid, org, guard)
         changed = await _asked(
-            self._collection(kind).find_one_and_update(only, update, return_document=_AFTER)
+            self._collection(kind).find_one_and_update(
+                only, update, return_document=ReturnDocument.AFTER
+            )
         )
         return None if changed is None else to_record(kind, changed)
 
@@ -295,5 +299,5 @@ def translated(error: Exception) -> YardError:
 
 
 def _index_of(error: driver.DuplicateKeyError) -> str:
-    found = re.search(r" index: (\S+)", (error.details or {}).get("errmsg", ""))
-    return found[1] if found else "unknown"
+    text = (error.details or {}).get("errmsg", "")
+    return found[1] if (found := re.search(r" index: (\S+)", text)) else "unknown"

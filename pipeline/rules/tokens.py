@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -44,6 +45,10 @@ class Claims:
     expires_at: datetime
 
 
+REMEMBERED = 1024
+"""Genuine tokens whose claims are kept, under a hash of their text."""
+
+
 class Signer:
     """Signs and reads tokens with one secret. Its calls raise Misconfigured when that is too short.
 
@@ -52,6 +57,7 @@ class Signer:
 
     def __init__(self, key: str) -> None:
         self._bytes = key.encode()
+        self._genuine: dict[bytes, Claims] = {}
 
     @property
     def _key(self) -> bytes:
@@ -98,6 +104,16 @@ class Signer:
         return claims
 
     def _verified(self, text: str) -> Claims:
+        """What a genuine token says never changes, so a signature is checked once, not per call."""
+        known = hashlib.sha256(text.encode("utf-8", "replace")).digest()
+        claims = self._genuine.get(known)
+        if claims is None:
+            claims = self._genuine[known] = self._verify(text)
+            if len(self._genuine) > REMEMBERED:
+                del self._genuine[next(iter(self._genuine))]
+        return claims
+
+    def _verify(self, text: str) -> Claims:
         try:
             # Times are judged by the caller's clock, not by the library's.
             decoded = jwt.decode_complete(

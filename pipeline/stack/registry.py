@@ -54,6 +54,8 @@ def _config(data: Path, address: str) -> dict[str, object]:
         "storage": {
             "filesystem": {"rootdirectory": str(data)},
             "delete": {"enabled": True},
+            # As in the registry's own default: what a blob is need not be read from disk each time.
+            "cache": {"blobdescriptor": "inmemory"},
         },
         "http": {
             "addr": address,
