@@ -21,6 +21,8 @@ from api import (
     images,
     logs,
     metrics,
+    models,
+    models_image,
     nodes,
     sessions,
     tokens,
@@ -28,6 +30,8 @@ from api import (
 from api.doors import Doors
 from api.methods import HeadAsGet, Methods
 from api.metrics import Counted, Metrics
+from api.models_errors import PREFIX as MODELS_DOOR
+from api.models_errors import ErrorBodies
 from pipeline.core.event_hub import EventHub
 from pipeline.errors import YardError
 from pipeline.services import Services, open_hub, open_services
@@ -44,6 +48,8 @@ ROUTERS = (
     dead_letters.router,
     tokens.router,
     sessions.router,
+    models.router,
+    models_image.router,
     health.router,
     metrics.router,
     docs.router,
@@ -69,6 +75,8 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     app.state.doors = doors = Doors()
     app.state.metrics = measured = Metrics()
+    app.state.model_errors = ErrorBodies(settings.report_url or f"{settings.url}/docs")
+    doors.register(MODELS_DOOR, app.state.model_errors)
     for router in ROUTERS:
         app.include_router(router)
     methods = Methods(app)

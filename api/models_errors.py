@@ -24,14 +24,14 @@ class ErrorBodies:
     def __call__(self, failure: Failure, path: str) -> Response:
         return self.answer(failure)
 
-    def answer(self, failure: Failure, **more: Any) -> Response:
-        """`more` are members beside those of the error."""
+    def answer(self, failure: Failure, *, technical: str = "", **more: Any) -> Response:
+        """`technical` instead of what can be made of the failure; `more` are further members."""
         body = {
             "statusCode": failure.status,
             "status": failure.title,
             "code": failure.code,
             "message": failure.detail,
-            "technicalInformation": _technical(failure),
+            "technicalInformation": technical or _technical(failure),
             "reportErrorUrl": self._report_url,
         }
         headers = {k: v for k, v in failure.headers.items() if k.lower() not in _DROPPED}

@@ -22,6 +22,7 @@ from pipeline.core.event_hub import EventHub
 from pipeline.core.images import Images
 from pipeline.core.leases import Leases
 from pipeline.core.logs import Logs
+from pipeline.core.model_services import ModelServices
 from pipeline.core.nodes import Nodes
 from pipeline.core.outbox import Outbox
 from pipeline.core.placing import Placing
@@ -54,6 +55,7 @@ class Services:
     stuck: Stuck
     logs: Logs
     dead_letters: DeadLetters
+    model: ModelServices
 
 
 @asynccontextmanager
@@ -106,6 +108,7 @@ def _joined(
         stuck=Stuck(store, outbox, settings, clock),
         logs=Logs(bus, containers),
         dead_letters=DeadLetters(bus, home=settings.org_id),
+        model=ModelServices.build(store, outbox, secrets, containers, settings, clock),
     )
 
 

@@ -74,6 +74,26 @@ class ReferenceParts(Shape):
     digest: str | None = None
 
 
+class ImageSource(StrEnum):
+    REFERENCE = "reference"
+    """It lies in a registry, ours or another one."""
+    ARCHIVE = "archive"
+    """It came as an archive in one request."""
+    UPLOAD = "upload"
+    """It came as an archive in an upload that can be resumed."""
+
+
+class Delivery(Shape):
+    """The version of a model that an image was delivered to."""
+
+    identifier: str
+    """Of the model."""
+    model_name: str
+    version: str
+    patience_s: float | None = None
+    """How long its registry may stay silent; None: as long as for every image."""
+
+
 class ImageSpec(Shape):
     """What a caller asks for when bringing an image by reference."""
 
@@ -120,6 +140,9 @@ class Image(StatefulRecord):
     image_labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels in the image's own configuration."""
     has_healthcheck: bool = False
+    source: ImageSource = ImageSource.REFERENCE
+    delivery: Delivery | None = None
+    """None unless it was delivered to a version of a model."""
     request_hash: str | None = None
     """Fingerprint of the request that made it, to tell a retry from a reused key."""
     created_by: str | None = None

@@ -37,6 +37,8 @@ class Secret(Record):
     """`host[:port]` that the credentials are for; they go nowhere else."""
     sealed: str = Field(repr=False)
     """The values, encrypted (`pipeline.rules.vault`), with the id of the key inside."""
+    is_listed: bool = True
+    """False for what came with one delivery of an image and is of no use to anything else."""
     created_by: str | None = None
     holds: list[Hold] = Field(default_factory=list)
     times_held: int = 0

@@ -15,6 +15,7 @@ from schemas.access import Token, User
 from schemas.base import Record, StatefulRecord
 from schemas.container import Container, Desired
 from schemas.image import Image
+from schemas.model import Model, ModelFile, ModelVersion
 from schemas.node import Node
 from schemas.secret import Secret
 from schemas.states import ContainerStatus, ImageStatus, NodeStatus
@@ -44,12 +45,16 @@ def _set(field: str) -> dict[str, dict[str, str]]:
     return {field: {"$gt": ""}}
 
 
+def _present(field: str) -> dict[str, dict[str, bool]]:
+    return {field: {"$exists": True}}
+
+
 _NEWEST = (("created_at", -1), ("_id", -1))
 
 _PAGES = Index("org_newest", (("org", 1), *_NEWEST))
 _PAGES_BY_STATUS = Index("status_org_newest", (("status", 1), ("org", 1), *_NEWEST))
 _PAGES_BY_NAME = Index("name_org_newest", (*_ascending("name", "org"), *_NEWEST))
-_UNSENT = Index("unsent", _ascending("outbox.time"), only={"outbox.time": {"$exists": True}})
+_UNSENT = Index("unsent", _ascending("outbox.time"), only=_present("outbox.time"))
 """Holds only what waits to be sent, so that a sweep that finds nothing reads nothing."""
 
 INDEXES: dict[type[Record], tuple[Index, ...]] = {
@@ -82,6 +87,14 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
     Node: (
         Index("name_taken", _ascending("name"), unique=True, only={"status": _living(NodeStatus)}),
     ),
+    Model: (_PAGES_BY_NAME,),
+    ModelVersion: (
+        Index("model", _ascending("model", "org")),
+        Index("loading", _ascending("load.alive_at"), only={"load.phase": "running"}),
+        Index("running", _ascending("run.alive_at"), only={"run.phase": "running"}),
+        Index("serving", _ascending("serving.used_at"), only=_present("serving.used_at")),
+    ),
+    ModelFile: (Index("owner", _ascending("owner", "org")),),
     User: (Index("name_taken", _ascending("name", "org"), unique=True),),
     Token: (Index("ended", _ascending("org", "kind", "expires_at")),),
     Secret: (Index("name_taken", _ascending("name", "org"), unique=True),),

@@ -43,9 +43,17 @@ class Secrets:
         }
 
     async def create(
-        self, caller: Principal, *, name: object, secret_type: object, data: object
+        self,
+        caller: Principal,
+        *,
+        name: object,
+        secret_type: object,
+        data: object,
+        is_listed: bool = True,
     ) -> SecretSummary:
-        """Raises InvalidInput (`errors`: field → messages), AlreadyExists, Misconfigured."""
+        """One that is not listed belongs to the record that it was made for.
+
+        Raises InvalidInput (`errors`: field → messages), AlreadyExists, Misconfigured."""
         draft = secret_types.parse(name, secret_type, data, servers=self._servers)
         at, id = self._clock(), records.new_id()
         secret = Secret(
@@ -57,6 +65,7 @@ class Secrets:
             secret_type=draft.secret_type,
             server=draft.credentials.server,
             sealed=self._vault.seal(_plain(draft.credentials), org=caller.org, record=id),
+            is_listed=is_listed,
             created_by=caller.id,
         )
         facts = {"name": secret.name, "secret_type": secret.secret_type}
@@ -77,8 +86,9 @@ class Secrets:
         return await self._summarised(await self._find(caller.org, wanted))
 
     async def list(self, caller: Principal) -> builtins.list[SecretSummary]:
-        """All of them, newest first."""
-        found = await self._store.find(Secret, org=caller.org, where=LIVING)
+        """All that are listed, newest first."""
+        listed = {"is_listed": {"$ne": False}, **LIVING}
+        found = await self._store.find(Secret, org=caller.org, where=listed)
         return [await self._summarised(secret) for secret in found]
 
     async def delete(self, caller: Principal, wanted: str) -> None:

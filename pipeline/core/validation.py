@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import records
+from pipeline.core import model_events, records
 from pipeline.core.images import announce
-from pipeline.errors import AddressRefused, ImageRejected, RegistryError, YardError
+from pipeline.errors import (
+    AddressRefused,
+    ImageRejected,
+    RegistryError,
+    RegistryUnavailable,
+    YardError,
+)
 from pipeline.ports import ResolvedImage
 from pipeline.rules import findings, references
 from schemas.image import Finding, Image, Progress, Severity
@@ -23,6 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LAST_TRY_FRACTION = 0.2
+"""Of the patience with a registry: a try that begins later is the last one, since the next would
+come too late."""
+LEAST_TRY_S = 1
+VALIDATOR = "worker:validation"
 WAITING = (ImageStatus.PENDING, ImageStatus.VALIDATING)
 
 
@@ -69,7 +80,7 @@ class Validation:
         credentials = image.secret and await self._secrets.credentials_for(
             image.org, image.secret, parts.registry
         )
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(self._remaining_s(image)):
             return await self._registry.resolve(
                 parts, platform=image.requested_platform, credentials=credentials or None
             )
@@ -96,10 +107,28 @@ class Validation:
         else:
             await self._move(image, ImageStatus.READY, "ready", values)
 
+    def _patience_s(self, image: Image) -> float:
+        own = image.delivery.patience_s if image.delivery else None
+        return own or self._timeout_s
+
+    def _remaining_s(self, image: Image) -> float:
+        """What one try may take."""
+        if image.delivery is None or image.delivery.patience_s is None:
+            return self._timeout_s
+        waited_s = (self._clock() - image.created_at).total_seconds()
+        return max(LEAST_TRY_S, image.delivery.patience_s - waited_s)
+
+    def _is_over(self, image: Image, now: datetime) -> bool:
+        patience_s = self._patience_s(image)
+        if image.delivery is not None:
+            patience_s *= LAST_TRY_FRACTION
+        return now >= image.created_at + timedelta(seconds=patience_s)
+
     async def _settle_failure(self, image: Image, error: Exception, last_try: bool) -> None:
-        over = self._clock() >= image.created_at + timedelta(seconds=self._timeout_s)
+        over = self._is_over(image, self._clock())
         if isinstance(error, TimeoutError):
-            error = YardError(f"The registry did not answer within {self._timeout_s:g} s.")
+            patience_s = self._patience_s(image)
+            error = RegistryUnavailable(f"The registry did not answer within {patience_s:g} s.")
             over = True
         assert isinstance(error, YardError)
         if error.retryable and not (last_try or over):
@@ -116,19 +145,25 @@ class Validation:
         reason: str | None = None,
     ) -> Image:
         at = self._clock()
+        revision = image.revision + 1
         message = announce(
             image,
             kind,
             at=at,
-            actor="worker:validation",
-            revision=image.revision + 1,
+            actor=VALIDATOR,
+            revision=revision,
             status=status,
             reason=reason,
             digest=values.get("digest"),
             size_bytes=values.get("size_bytes"),
         )
+        told = []
+        if image.delivery is not None:
+            known = {**dict(image), **values, "status": status, "reason": reason}
+            after = Image.model_validate(known)
+            told = model_events.settled(after, at=at, actor=VALIDATOR, revision=revision)
         image = await self._store.change(
-            image, values, at=at, status=status, reason=reason, messages=[message]
+            image, values, at=at, status=status, reason=reason, messages=[message, *told]
         )
         await self._outbox.send(image)
         return image

@@ -1,0 +1,78 @@
+"""`/api/models/…/container-image`: delivering an image and watching it arrive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api import models_bodies, models_views
+from api.auth import GuardedRoute
+from api.deps import Yard
+from api.models import PREFIX, Identifier, Version, Viewer, Writer
+from api.models_errors import ErrorBodies
+from api.models_views import answer
+from api.problems import Failure
+from pipeline.errors import NotFound
+from pipeline.rules import container_image
+from schemas.image import Image
+from schemas.model_requests import LinkDelivery
+
+router = APIRouter(prefix=PREFIX, tags=["models"], route_class=GuardedRoute)
+
+PATH = "/{identifier}/versions/{version}/container-image"
+TARS = frozenset({"application/x-tar", "application/octet-stream", "application/gzip"})
+
+RepoTag = Annotated[
+    str | None, Query(alias="repoTag", description="Which image of an archive with several.")
+]
+Platform = Annotated[
+    str | None, Query(description="Which platform of an image that has several: `linux/arm64`.")
+]
+
+
+@router.post(PATH, status_code=202, openapi_extra=models_bodies.described(LinkDelivery))
+async def deliver_image(
+    identifier: Identifier,
+    version: Version,
+    request: Request,
+    caller: Writer,
+    yard: Yard,
+    repo_tag: RepoTag = None,
+    platform: Platform = None,
+) -> Response:
+    """Link an image in a registry (JSON), or send it as a TAR.
+
+    The newest delivery to a version wins.
+    """
+    if models_bodies.media_type(request) != "application/json":
+        raise HTTPException(415, "Send a registry link as application/json, or a TAR.")
+    wanted = await models_bodies.read(request, LinkDelivery)
+    delivered = await yard.model.deliveries.link(
+        caller, identifier, version, wanted.registry, platform=platform
+    )
+    return answer(container_image.describe(delivered.image, delivered.version.load), 202)
+
+
+@router.get(PATH)
+async def get_image(
+    identifier: Identifier, version: Version, request: Request, caller: Viewer, yard: Yard
+) -> Response:
+    """How far the image is. 404 before any delivery; 422, with the object, after a failed one."""
+    record = await yard.model.versions.get(caller, identifier, version)
+    image = await yard.model.deliveries.current(record)
+    shown = models_views.image_object(record, image)
+    if image is None or shown is None:
+        raise NotFound("No container image was delivered to this version yet.")
+    if container_image.has_failed(image):
+        bodies: ErrorBodies = request.app.state.model_errors
+        technical = shown["technicalInformation"]
+        return bodies.answer(_failure(image), technical=technical, containerImage=shown)
+    return answer(shown)
+
+
+def _failure(image: Image) -> Failure:
+    code = image.findings[0].code if image.findings else "image_rejected"
+    return Failure(422, code, image.reason or "The delivery failed.")
