@@ -87,8 +87,7 @@ class Store:
     async def open(cls, url: str, database: str) -> AsyncIterator[Store]:
         """Does not connect yet. Raises Misconfigured for a wrong address."""
         try:
-            client = _client(url)
-            store = cls(client, database)
+            store = cls(_client(url), database)
         except (driver.PyMongoError, ValueError) as error:
             raise Misconfigured(
                 "The MongoDB address or database name is wrong: correct MODELYARD_MONGO_URL and"
@@ -97,7 +96,7 @@ class Store:
         try:
             yield store
         finally:
-            client.close()
+            store._database.client.close()
 
     async def ping(self) -> None:
         """Returns when a primary answers."""
@@ -200,9 +199,6 @@ class Store:
         """True when it was there."""
         answer = await _asked(self._collection(kind).delete_one(identified(uuid, org)))
         return answer.deleted_count == 1
-
-    async def mark_sent(self, kind: type[Record], uuid: str, ids: Iterable[str]) -> None:
-        await self.mark_all_sent(kind, {uuid: ids})
 
     async def mark_all_sent(self, kind: type[Record], ids: Mapping[str, Iterable[str]]) -> None:
         """Take messages, by record, out of the outboxes. Idempotent; no new revision."""

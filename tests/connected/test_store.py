@@ -218,8 +218,8 @@ async def test_a_record_of_a_newer_version_is_left_to_it(store: Store) -> None:
 
 async def test_a_sent_message_leaves_the_outbox_and_nothing_else_changes(store: Store) -> None:
     mine = await store.insert(image(outbox=[message("m1"), message("m2"), message("m3")]))
-    await store.mark_sent(Image, mine.uuid, ["m1", "m3"])
-    await store.mark_sent(Image, mine.uuid, ["m1"])
+    await store.mark_all_sent(Image, {mine.uuid: ["m1", "m3"]})
+    await store.mark_all_sent(Image, {mine.uuid: ["m1"]})
     found = await store.get(Image, mine.uuid, org=ORG)
     assert found == mine.model_copy(update={"outbox": [message("m2")]})
 

@@ -57,7 +57,7 @@ async def test_a_dead_mongod_is_a_store_unavailable_within_seconds(
         lambda: own_store.change(mine, {}, at=after(1)),
         lambda: own_store.update(Image, mine.uuid, org=ORG, guard={}, update={"$set": {"a": 1}}),
         lambda: own_store.delete(Image, mine.uuid, org=ORG),
-        lambda: own_store.mark_sent(Image, mine.uuid, ["m1"]),
+        lambda: own_store.mark_all_sent(Image, {mine.uuid: ["m1"]}),
         lambda: own_store.unsent(Image, before=after(1), limit=1),
         own_store.prepare,
     ]
