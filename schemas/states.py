@@ -18,6 +18,15 @@ class ImageStatus(StrEnum):
     DELETED = "DELETED"
 
 
+class UploadStatus(StrEnum):
+    RECEIVING = "RECEIVING"
+    INGESTING = "INGESTING"
+    """All bytes are here and on their way into the registry."""
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    DELETED = "DELETED"
+
+
 class ContainerStatus(StrEnum):
     REQUESTED = "REQUESTED"
     PLACED = "PLACED"
@@ -76,4 +85,13 @@ NODE_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _N.NOT_READY: frozenset({_N.READY, _N.LOST, _N.DELETED}),
     _N.LOST: frozenset({_N.READY, _N.NOT_READY, _N.DELETED}),
     _N.DELETED: frozenset(),
+}
+
+_U = UploadStatus
+UPLOAD_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    _U.RECEIVING: frozenset({_U.INGESTING, _U.FAILED, _U.DELETED}),
+    _U.INGESTING: frozenset({_U.COMPLETED, _U.FAILED, _U.DELETED}),
+    _U.COMPLETED: frozenset({_U.DELETED}),
+    _U.FAILED: frozenset({_U.DELETED}),
+    _U.DELETED: frozenset(),
 }

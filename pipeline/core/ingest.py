@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.core import present_layers, registry_images
-from pipeline.core.ingested import Ingested, ReceiveProgress
+from pipeline.core.ingested import Ingested, Proving, ReceiveProgress, Wish
 from pipeline.core.intake import Intake
 from pipeline.core.opened_tar import OpenedTar
 from pipeline.errors import TooLarge
@@ -47,33 +47,40 @@ class Ingest:
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="ingest") as threads:
             yield cls(registry, settings, threads)
 
+    @property
+    def registry(self) -> str:
+        """`host:port` of where the images go."""
+        return self._registry.registry
+
     async def receive(
         self,
         stream: AsyncIterator[bytes],
         *,
         org: str,
-        repository: str | None = None,
-        tag: str | None = None,
-        name: str | None = None,
-        repo_tag: str | None = None,
-        platform: str | None = None,
-        length: int | None = None,
+        wish: Wish,
+        length: int | None,
         progress: ReceiveProgress,
+        proving: Proving,
     ) -> Ingested:
-        """See `Receiver.receive`. Without a `repository` the image is called `name`, if any."""
-        wanted = platforms.parse(platform) if platform else None
+        """See `Receiver.receive`."""
+        wanted = platforms.parse(wish.platform) if wish.platform else None
         self.require_size(length or 0)
         async with self._registry.open(repositories.pool(org)) as pushing:
             expansion = Expansion(self._max_expanded_bytes)
             intake = Intake(pushing, expansion, self._threads)
             await self._read(stream, intake, expansion, length, progress)
+            await proving()
             await present_layers.add(pushing, intake, expansion, self._threads)
-            chosen = await self._choose(intake, repo_tag, wanted)
-            archived = repo_tag or next(iter(chosen.names), None)
-            place = repositories.place(org, name, archived, chosen.digest)
-            place = Place(repository or place.repository, tag or place.tag)
+            chosen = await self._choose(intake, wish.repo_tag, wanted)
+            place = _place(org, wish, chosen)
             await registry_images.prepare(pushing, chosen, intake.files.small, place)
             return await self._publish(pushing, chosen, place, expansion.received)
+
+    async def present(self, org: str, digests: Sequence[str]) -> dict[str, int]:
+        """Size of those layers that the organisation need not send again."""
+        async with self._registry.open(repositories.pool(org)) as pushing:
+            sizes = {digest: await pushing.size_of(digest) for digest in dict.fromkeys(digests)}
+        return {digest: size for digest, size in sizes.items() if size is not None}
 
     async def withdraw(self, org: str, ingested: Ingested) -> None:
         """Take back what `receive` made visible: the tag names again what it did before.
@@ -133,3 +140,9 @@ class Ingest:
         except asyncio.CancelledError:
             await registry_images.withdraw(pushing, await publishing)
             raise
+
+
+def _place(org: str, wish: Wish, chosen: Chosen) -> Place:
+    archived = wish.repo_tag or next(iter(chosen.names), None)
+    place = repositories.place(org, wish.name, archived, chosen.digest)
+    return Place(wish.repository or place.repository, wish.tag or place.tag)

@@ -17,6 +17,27 @@ ReceiveProgress = Callable[[int, int | None], Awaitable[None]]
 TAR does not flow meanwhile."""
 
 
+Proving = Callable[[], Awaitable[None]]
+"""Called once, when the last byte is here and before anything becomes visible. What it raises
+ends the delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to become of an archive. Everything may be left to the archive."""
+
+    repository: str | None = None
+    """In the platform's registry; None: among the organisation's own, by name."""
+    tag: str | None = None
+    name: str | None = None
+    """What the image is called; None: like its RepoTag in the archive."""
+    filename: str | None = None
+    repo_tag: str | None = None
+    """Which image of an archive with several."""
+    platform: str | None = None
+    """Which platform of an image with several, like `linux/arm64`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ingested:
     """An image that lies in the platform's registry, every digest of it checked."""
@@ -54,19 +75,14 @@ class Receiver(Protocol):
         stream: AsyncIterator[bytes],
         *,
         org: str,
-        repository: str | None = None,
-        tag: str | None = None,
-        name: str | None = None,
-        repo_tag: str | None = None,
-        platform: str | None = None,
-        length: int | None = None,
+        wish: Wish,
+        length: int | None,
         progress: ReceiveProgress,
+        proving: Proving,
     ) -> Ingested:
-        """Store the image of the archive as `repository:tag` and return what it is.
+        """Store the image of the archive and return what it is.
 
-        Layers are shared within `org`. Without a `repository` the image lies among the
-        organisation's own, called `name`, else like its RepoTag in the archive. `length` is how
-        many bytes will come, when that is known.
+        Layers are shared within `org`. `length` is how many bytes will come, when that is known.
 
         The tag is written last. Whatever is raised, also for a sender who vanished and when
         cancelled, no tag, open upload or temporary file is left behind. Raises the ImageRejected

@@ -56,15 +56,15 @@ class Outbox:
     ) -> None:
         await self.close()
 
-    async def send(self, record: Record) -> None:
-        """Publish what waits in `record`, in order.
+    async def send(self, record: Record) -> bool:
+        """Publish what waits in `record`, in order. False when something is left.
 
         Never fails for want of a broker: the record is stored, so what could not be published now
         is published by a sweep.
         """
         sent: list[str] = []
         try:
-            await self._publish(record, sent)
+            return await self._publish(record, sent)
         finally:
             self._mark_later(record, sent)
 

@@ -60,17 +60,18 @@ async def publish(pushing: Pushing, chosen: Chosen, place: Place, received: int)
 
 
 async def withdraw(pushing: Pushing, ingested: Ingested) -> None:
-    """The tag names again what it named before. Idempotent."""
+    """The tag names again what it named before, unless it names something newer. Idempotent."""
     repository, tag = ingested.parts.repository, ingested.parts.tag
     assert tag is not None, "uploaded images have a tag"
     if ingested.replaced == ingested.digest:
         return
-    if ingested.replaced is not None:
-        before = await pushing.manifest(repository, ingested.replaced)
-        if before is not None:
+    now = await pushing.manifest(repository, tag)
+    if now is not None and sha256(now[0]) == ingested.digest:
+        before = ingested.replaced and await pushing.manifest(repository, ingested.replaced)
+        if before:
             await pushing.put_manifest(repository, tag, *before)
-    elif not ingested.is_first:
-        await pushing.delete_tag(repository, tag)
+        elif not ingested.is_first:
+            await pushing.delete_tag(repository, tag)
     if ingested.is_first:
         await pushing.delete_manifest(repository, ingested.digest)
 
