@@ -21,7 +21,6 @@ from tests.support.services import Services, sweep
 
 if TYPE_CHECKING:
     from pipeline.adapters.bus import Bus
-
     from pipeline.adapters.store import Store
 
 
