@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from api import (
     bodies,
     containers,
+    dashboard,
     dead_letters,
     docs,
     events,
@@ -53,6 +54,7 @@ ROUTERS = (
     health.router,
     metrics.router,
     docs.router,
+    dashboard.router,
 )
 
 Opener = Callable[[], AbstractAsyncContextManager[tuple[Services, EventHub]]]

@@ -32,12 +32,14 @@ def etag(record: Record) -> str:
 
 
 def is_unchanged(record: Record, if_none_match: str | None) -> bool:
-    """Weak comparison, as If-None-Match asks for."""
+    return is_current(str(record.revision), if_none_match)
+
+
+def is_current(tag: str, if_none_match: str | None) -> bool:
+    """Whether the caller has what goes by `tag`. Weak comparison, as If-None-Match asks for."""
     if if_none_match is None:
         return False
-    return if_none_match.strip() == "*" or any(
-        value == str(record.revision) for _, value in _tags(if_none_match)
-    )
+    return if_none_match.strip() == "*" or any(value == tag for _, value in _tags(if_none_match))
 
 
 async def expected_revision(

@@ -1,0 +1,94 @@
+// What a container wrote: its last lines, and more as it writes.
+
+import { open } from "./api.js";
+import { find, make } from "./dom.js";
+import { frames } from "./sse.js";
+
+const KEPT = 5000; // pieces of output
+const RETRY_MS = 2000;
+const EVERYTHING = 100_000;
+const COLOURS = /\x1b\[[0-9;?]*[ -/]*[@-~]/g;
+
+export class Logs {
+  #dialog = find("logs");
+  #output = find("logs-output");
+  #state = find("logs-state");
+  #follow = find("logs-follow");
+  #tail = find("logs-tail");
+  #reading = new AbortController();
+  #container = null;
+  #last = { time: null, count: 0 };
+
+  constructor() {
+    this.#dialog.addEventListener("close", () => this.#reading.abort());
+    for (const control of [this.#follow, this.#tail])
+      control.addEventListener("change", () => this.#begin());
+  }
+
+  show(container) {
+    this.#container = container;
+    find("logs-title").textContent = `Logs of ${container.name}`;
+    this.#dialog.showModal();
+    this.#begin();
+  }
+
+  hide() {
+    this.#dialog.close();
+  }
+
+  #begin() {
+    this.#reading.abort();
+    this.#reading = new AbortController();
+    this.#last = { time: null, count: 0 };
+    this.#output.replaceChildren();
+    this.#read(this.#reading.signal);
+  }
+
+  async #read(signal) {
+    while (!signal.aborted) {
+      try {
+        this.#state.textContent = "Asking the node…";
+        const hasEnded = await this.#readOnce(signal);
+        this.#state.textContent = this.#follow.checked ? "It has ended." : "";
+        if (hasEnded || !this.#follow.checked) return;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#state.textContent = error.message;
+        if (error.status >= 400 && error.status < 500) return;
+      }
+      await new Promise(resolve => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  /** True when the container has said its last; false when the connection broke off. */
+  async #readOnce(signal) {
+    const since = this.#last.time;
+    const query = {
+      follow: this.#follow.checked, since, tail: since ? EVERYTHING : this.#tail.value,
+    };
+    const headers = { Accept: "text/event-stream" };
+    const answer = await open(`containers/${this.#container.uuid}/logs`, { query, headers, signal });
+    this.#state.textContent = this.#follow.checked ? "Following" : "";
+    let repeats = this.#last.count;
+    for await (const frame of frames(answer)) {
+      if (frame.event === "end") return true;
+      if (frame.event === "error") throw new Error(JSON.parse(frame.data).detail);
+      if (frame.event !== "log") continue;
+      const entry = JSON.parse(frame.data);
+      // Asking for what came since then repeats what came at that very moment.
+      if (entry.time === since && repeats-- > 0) continue;
+      this.#append(entry);
+    }
+    return false;
+  }
+
+  #append({ time, stream, text }) {
+    const { time: before, count } = this.#last;
+    this.#last = { time, count: time === before ? count + 1 : 1 };
+    const box = this.#output;
+    const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    box.append(make("span", { class: stream, title: time }, text.replace(COLOURS, "")));
+    while (box.childElementCount > KEPT) box.firstElementChild.remove();
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
+  }
+}
