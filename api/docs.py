@@ -33,6 +33,7 @@ _TAGS = [
     {"name": "events", "description": "What happens, while it happens."},
     {"name": "dead letters", "description": "Messages that could not be handled."},
     {"name": "access", "description": "Logins and tokens."},
+    {"name": "models", "description": "Models and versions that hold a container image."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]
 _POLICY = (
@@ -65,7 +66,10 @@ async def docs() -> Response:
 
 
 def operation_id(route: APIRoute) -> str:
-    return route.name
+    """Our own operations by their plain names; other doors' begin with the door's first segment."""
+    door = route.path.strip("/").partition("/")[0].replace("-", "_")
+    ours = route.path.startswith("/yard/v1") or door in ("", route.name)
+    return route.name if ours else f"{door}_{route.name}"
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
