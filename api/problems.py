@@ -20,6 +20,8 @@ STATUS: Mapping[type[errors.YardError], int] = {
     errors.YardError: 500,
     errors.InvalidInput: 422,
     errors.InvalidReference: 422,
+    errors.MalformedRequest: 400,
+    errors.ChecksumMismatch: 460,
     errors.KeyReused: 422,
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
@@ -75,8 +77,11 @@ STATUS: Mapping[type[errors.YardError], int] = {
 }
 """Every class by itself: a test walks `errors.every_error()`."""
 
-SHOWN_FACTS = ("findings", "limit", "nodes", "operation", "retry_after_s")
+SHOWN_FACTS = ("findings", "limit", "nodes", "operation", "retry_after_s", "tags")
 """Facts of an error that callers see. The others (names of indexes, say) are for the log."""
+
+_OWN_PHRASES = {460: "Checksum Mismatch"}
+"""Of statuses that tus made up."""
 
 _CODES = {
     400: "malformed_request",
@@ -105,7 +110,7 @@ class Failure:
 
     @property
     def title(self) -> str:
-        return HTTPStatus(self.status).phrase
+        return _OWN_PHRASES.get(self.status) or HTTPStatus(self.status).phrase
 
 
 def failure(error: Exception) -> Failure:

@@ -20,6 +20,7 @@ from pipeline.core.containers import Containers
 from pipeline.core.dead_letters import DeadLetters
 from pipeline.core.event_hub import EventHub
 from pipeline.core.images import Images
+from pipeline.core.ingest import Ingest
 from pipeline.core.leases import Leases
 from pipeline.core.logs import Logs
 from pipeline.core.model_services import ModelServices
@@ -32,6 +33,7 @@ from pipeline.core.stuck import Stuck
 from pipeline.core.validation import Validation
 from pipeline.rules import platforms
 from pipeline.settings import Settings
+from pipeline.uploading import Uploading, open_ingest
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Services:
     logs: Logs
     dead_letters: DeadLetters
     model: ModelServices
+    uploading: Uploading
 
 
 @asynccontextmanager
@@ -67,7 +70,8 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
     async with AsyncExitStack() as stack:
         store, bus, outbox = await _foundation(stack, settings, name)
         http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
-        yield _joined(settings, store, bus, outbox, http, records.now)
+        ingest = await stack.enter_async_context(open_ingest(settings))
+        yield _joined(settings, store, bus, outbox, http, ingest, records.now)
 
 
 def _joined(
@@ -76,6 +80,7 @@ def _joined(
     bus: Bus,
     outbox: Outbox,
     http: GuardedHttp,
+    ingest: Ingest,
     clock: records.Clock,
 ) -> Services:
     registry = RegistryClient(
@@ -88,6 +93,7 @@ def _joined(
     images = Images(store, outbox, secrets, clock)
     containers = Containers(store, outbox, images, leases, clock)
     grace_s = settings.node_grace_s
+    model = ModelServices.build(store, outbox, secrets, containers, settings, clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -108,7 +114,8 @@ def _joined(
         stuck=Stuck(store, outbox, settings, clock),
         logs=Logs(bus, containers),
         dead_letters=DeadLetters(bus, home=settings.org_id),
-        model=ModelServices.build(store, outbox, secrets, containers, settings, clock),
+        model=model,
+        uploading=Uploading.build(store, outbox, ingest, model.deliveries, settings, clock),
     )
 
 

@@ -151,6 +151,12 @@ class Settings(BaseSettings):
     """Of one image archive as it is sent."""
     upload_max_expanded_bytes: int = Field(default=512 * 1024**3, ge=1)
     """Of one image archive when it and its layers are opened."""
+    upload_stall_s: float = Field(default=60, gt=0)
+    """A sender of an archive who sends nothing for this long is given up."""
+    upload_silence_s: float = Field(default=15, gt=0)
+    """A piece of a resumable upload that is silent for this long is closed; its bytes are kept."""
+    upload_expiry_s: float = Field(default=24 * 3600, gt=0)
+    """A resumable upload that nobody continues is forgotten after this."""
     """Largest manifest or configuration read from a registry."""
     event_buffer_frames: int = Field(default=1024, ge=16)
     """Frames that one slow reader may fall behind before it is cut off."""

@@ -48,11 +48,10 @@ class Upload(StatefulRecord):
     image: str
     """uuid of the Image that it makes."""
     result: UploadedImage | None = None
-    code: str | None = None
-    """Of the error that ended it; `reason` says it in words."""
     technical: str | None = None
+    """Detail of the error that ended it; `reason` says it in a sentence."""
     attempts: int = 0
-    """How often it was begun to bring it into the registry."""
+    """How often it could not be brought into the registry for want of something of ours."""
     retry_at: AwareDatetime | None = None
     created_by: str
 

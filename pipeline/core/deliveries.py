@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline import tasks
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records, upload_events
 from pipeline.core.ingest import Ingest
@@ -25,6 +27,7 @@ from pipeline.errors import (
     YardError,
 )
 from pipeline.rules import platforms, repositories
+from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.image import Finding, Image, ImageSource, Progress, ReferenceParts, Severity
 from schemas.states import ImageStatus
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WRITE_TRIES: Final = 5
-ABANDONED_S: Final = 120
+ABANDONED: Final = timedelta(seconds=120)
 """A delivery in one request that shows no sign of life for this long lost its process."""
 UNNAMED: Final = "upload"
 
@@ -44,10 +47,18 @@ UNNAMED: Final = "upload"
 class Deliveries:
     """Every image acts for its own organisation."""
 
-    def __init__(self, store: Store, outbox: Outbox, ingest: Ingest, clock: records.Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        ingest: Ingest,
+        settings: Settings,
+        clock: records.Clock,
+    ) -> None:
         self._store = store
         self._outbox = outbox
         self._ingest = ingest
+        self._forgotten = timedelta(seconds=settings.upload_expiry_s) + ABANDONED
         self._clock = clock
 
     async def begin(
@@ -107,11 +118,15 @@ class Deliveries:
     ) -> tuple[Image, Ingested]:
         """Bring the archive into the registry and the image to READY.
 
+        An image of a version of a model lies where the version says, whatever is wished.
         `is_counted`: its bytes were noted when they came. Whatever is raised, the delivery is over
         and nothing of it stays; but when it is not the last try and the error is retryable, or it
         was cancelled, the same may be asked again. Raises what `Receiver.receive` raises, and
         Conflict when the image was superseded or deleted meanwhile.
         """
+        if image.delivery is not None:
+            place = image.parts
+            wish = replace(wish, repository=place.repository, tag=place.tag)
         try:
             async with self.meter(image) as meter:
 
@@ -131,7 +146,7 @@ class Deliveries:
             return await self._keep(meter.image, ingested, wish), ingested
         except BaseException as error:
             if is_last_try or (isinstance(error, YardError) and not error.retryable):
-                await asyncio.shield(asyncio.ensure_future(self.fail(image, error)))
+                await tasks.uncut(self.fail(image, error))
             raise
 
     async def fail(self, image: Image, error: BaseException) -> None:
@@ -153,21 +168,22 @@ class Deliveries:
                 log.warning("image %s waits for its end: %s", image.uuid, unavailable.message)
 
     async def sweep(self) -> None:
-        """End deliveries whose process died in mid-request. Safe in several workers at once."""
-        late = self._clock() - timedelta(seconds=ABANDONED_S)
-        found = await self._store.find(
-            Image,
-            org=EVERY_ORG,
-            where={
-                "source": ImageSource.ARCHIVE.value,
+        """End deliveries whose process died. Safe in several workers at once.
+
+        Uploads that can be resumed are ended by whoever keeps their bytes; here go those that
+        even that forgot.
+        """
+        for source, age in (
+            (ImageSource.ARCHIVE, ABANDONED),
+            (ImageSource.UPLOAD, self._forgotten),
+        ):
+            where = {
+                "source": source.value,
                 "status": {"$in": [status.value for status in UNDER_WAY]},
-                "updated_at": {"$lt": late},
-            },
-            sort=[],
-            limit=100,
-        )
-        for image in found:
-            await self.fail(image, asyncio.CancelledError())
+                "updated_at": {"$lt": self._clock() - age},
+            }
+            for image in await self._store.find(Image, org=EVERY_ORG, where=where, limit=100):
+                await self.fail(image, asyncio.CancelledError())
 
     async def _keep(self, image: Image, ingested: Ingested, wish: Wish) -> Image:
         """The image as READY. When that cannot be, its tag is taken back."""
@@ -175,8 +191,7 @@ class Deliveries:
         try:
             return await self._settle(image, ingested, values)
         except BaseException:
-            undoing = asyncio.ensure_future(self._ingest.withdraw(image.org, ingested))
-            await asyncio.shield(undoing)
+            await tasks.uncut(self._ingest.withdraw(image.org, ingested))
             raise
 
     async def _settle(self, image: Image, ingested: Ingested, values: dict[str, Any]) -> Image:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline import tasks
 from pipeline.core import present_layers, registry_images
 from pipeline.core.ingested import Ingested, Proving, ReceiveProgress, Wish
 from pipeline.core.intake import Intake
@@ -138,8 +139,11 @@ class Ingest:
         try:
             return await asyncio.shield(publishing)
         except asyncio.CancelledError:
-            await registry_images.withdraw(pushing, await publishing)
+            await tasks.uncut(self._unpublish(pushing, publishing))
             raise
+
+    async def _unpublish(self, pushing: Pushing, publishing: asyncio.Future[Ingested]) -> None:
+        await registry_images.withdraw(pushing, await publishing)
 
 
 def _place(org: str, wish: Wish, chosen: Chosen) -> Place:

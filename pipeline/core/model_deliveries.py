@@ -10,7 +10,7 @@ from pipeline.core import model_events, records
 from pipeline.core.images import announce
 from pipeline.core.model_writes import Change, ModelWrites
 from pipeline.errors import Conflict, InvalidInput, InvalidReference, LostRace, NotFound
-from pipeline.rules import container_image, platforms, references
+from pipeline.rules import container_image, platforms, references, repositories
 from pipeline.rules.references import Reference
 from pipeline.settings import Settings
 from schemas.access import Principal
@@ -19,6 +19,7 @@ from schemas.image import (
     Finding,
     Image,
     ImageSource,
+    Progress,
     ReferenceParts,
     Severity,
 )
@@ -62,6 +63,7 @@ class ModelDeliveries:
         self._secrets = secrets
         self._containers = containers
         self._link_timeout_s = settings.link_timeout_s
+        self._registry = settings.registry
         self._clock = clock
 
     async def link(
@@ -86,6 +88,36 @@ class ModelDeliveries:
         image.secret = await self._keep_credentials(caller, image, link)
         image.outbox.append(
             records.command(image, "validate", at=image.created_at, actor=caller.id, revision=1)
+        )
+        return await self.deliver(caller, current, image)
+
+    async def begin_archive(
+        self,
+        caller: Principal,
+        model: str,
+        version: str,
+        *,
+        platform: str | None,
+        source: ImageSource,
+        total: int | None,
+    ) -> Delivered:
+        """An image of `total` bytes that is about to come as an archive counts from now on.
+
+        What goes on with it: `pipeline.core.deliveries`. Raises NotFound, InvalidInput.
+        """
+        current = await self._writes.load(caller.org, model, version)
+        if platform is not None:
+            platforms.parse(platform)
+        place = repositories.of_version(current.model, current.version)
+        reference = Reference(self._registry, place.repository, place.tag)
+        image = self._image(
+            caller,
+            current,
+            _delivery(current),
+            reference,
+            platform=platform,
+            source=source,
+            total=total,
         )
         return await self.deliver(caller, current, image)
 
@@ -154,7 +186,8 @@ class ModelDeliveries:
         reference: Reference,
         *,
         platform: str | None,
-        status: ImageStatus = ImageStatus.PENDING,
+        source: ImageSource = ImageSource.REFERENCE,
+        total: int | None = None,
     ) -> Image:
         at = self._clock()
         image = Image(
@@ -162,12 +195,13 @@ class ModelDeliveries:
             org=caller.org,
             created_at=at,
             updated_at=at,
-            status=status,
             status_since=at,
             name=str(reference),
             reference=str(reference),
             parts=ReferenceParts(**reference.asdict()),
             requested_platform=platform,
+            source=source,
+            upload=Progress(total_bytes=total),
             delivery=delivery,
             created_by=caller.id,
         )

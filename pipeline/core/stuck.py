@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
 from pipeline.core.containers import order
-from pipeline.errors import LostRace
 from pipeline.settings import Settings
 from schemas.base import Record
 from schemas.container import Container, Desired
-from schemas.image import Image
+from schemas.image import Image, ImageSource
 from schemas.message import Message
 from schemas.states import ContainerStatus, ImageStatus
 
@@ -28,6 +27,8 @@ R = TypeVar("R", bound=Record)
 SWEEPER = "worker:stuck"
 BATCH = 200
 IMAGES = [ImageStatus.PENDING.value, ImageStatus.VALIDATING.value]
+ARCHIVES = [ImageSource.ARCHIVE.value, ImageSource.UPLOAD.value]
+"""Whoever receives the bytes of these ends them, too."""
 LAUNCHING = [
     ContainerStatus.PLACED.value,
     ContainerStatus.PULLING.value,
@@ -55,7 +56,8 @@ class Stuck:
         """Safe to repeat and to run in several workers at once."""
         now = self._clock()
         late = {"updated_at": {"$lt": now - self._stuck_after}}
-        for image in await self._find(Image, {"status": {"$in": IMAGES}} | late):
+        listed = {"source": {"$nin": ARCHIVES}, "status": {"$in": IMAGES}}
+        for image in await self._find(Image, listed | late):
             await self._again(image, _validate(image, now))
         waiting = {
             "status": ContainerStatus.REQUESTED.value,
@@ -68,13 +70,27 @@ class Stuck:
             await self._again(container, order(container, verb, at=now, actor=SWEEPER))
 
     async def _find(self, kind: type[R], where: dict[str, Any]) -> list[R]:
-        return await self._store.find(kind, org=EVERY_ORG, where=where, sort=[], limit=BATCH)
+        """Those that were asked for longest ago first, so that each has its turn. What still has
+        something to send waits for the broker, not for us."""
+        idle = where | {"outbox": []}
+        return await self._store.find(
+            kind, org=EVERY_ORG, where=idle, sort=[("updated_at", 1)], limit=BATCH
+        )
 
     async def _again(self, record: Record, message: Message) -> None:
-        try:
-            changed = await self._store.change(record, {}, at=self._clock(), messages=[message])
-        except LostRace:
-            return  # it moved after all
+        """Without a new revision: a long pull, or a slow check, that is under way after all must
+        not lose its next write to this reminder."""
+        at = self._clock()
+        reminder = message.model_copy(update={"id": f"{message.id}.{at.timestamp():.3f}"})
+        changed = await self._store.update(
+            type(record),
+            record.uuid,
+            org=record.org,
+            guard={"revision": record.revision, "updated_at": record.updated_at},
+            update={"$push": {"outbox": reminder.model_dump()}, "$set": {"updated_at": at}},
+        )
+        if changed is None:
+            return  # it moved after all, or somebody else has just reminded
         log.info("%s %s stood still: %s again", record.resource, record.uuid, message.type)
         await self._outbox.send(changed)
 

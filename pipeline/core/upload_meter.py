@@ -54,8 +54,7 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            await tasks.end(self._writer)
+        await tasks.uncut(self._end())
 
     async def note(self, received: int, total: int | None) -> None:
         """Raises Conflict once the image is nobody's concern any more: superseded or deleted."""
@@ -69,8 +68,8 @@ class Meter:
 
     async def prove(self) -> None:
         """All bytes are here: VALIDATING, and nothing is noted any more. Raises Conflict."""
-        if self._writer is not None:
-            await tasks.end(self._writer)
+        self._moved.clear()
+        await self._stop()
         while self._lost is None:
             at, before = self._clock(), self.image
             progress = self._progress()
@@ -88,6 +87,20 @@ class Meter:
                 await self._outbox.send(self.image)
                 return
         raise self._lost
+
+    async def _end(self) -> None:
+        """What was noted last is written, too."""
+        await self._stop()
+        if self._moved.is_set() and self._lost is None:
+            try:
+                await self._keep(is_percent=True)
+            except YardError as error:
+                log.warning("progress of %s is not shown: %s", self.image.uuid, error.message)
+
+    async def _stop(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await tasks.end(writer)
 
     async def _write(self) -> None:
         while self._lost is None:

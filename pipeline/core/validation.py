@@ -18,7 +18,7 @@ from pipeline.errors import (
 )
 from pipeline.ports import ResolvedImage
 from pipeline.rules import findings, references
-from schemas.image import Finding, Image, Progress, Severity
+from schemas.image import Finding, Image, ImageSource, Progress, Severity
 from schemas.states import ImageStatus
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Validation:
         is over, the image becomes FAILED with that reason instead of waiting for ever.
         """
         image = await self._store.get(Image, uuid, org=org)
-        if image.status not in WAITING:
+        if image.status not in WAITING or image.source is not ImageSource.REFERENCE:
             return
         if image.status is ImageStatus.PENDING:
             image = await self._move(image, ImageStatus.VALIDATING, "validating", {})

@@ -56,6 +56,7 @@ from pipeline.errors.registries import (
 )
 from pipeline.errors.requests import (
     AlreadyExists,
+    ChecksumMismatch,
     Conflict,
     Fenced,
     Gone,
@@ -64,6 +65,7 @@ from pipeline.errors.requests import (
     InvalidReference,
     KeyReused,
     LostRace,
+    MalformedRequest,
     NotFound,
     PermissionDenied,
     StaleRevision,
@@ -86,6 +88,7 @@ __all__ = [
     "ArchiveBomb",
     "BusUnavailable",
     "CannotPlace",
+    "ChecksumMismatch",
     "Conflict",
     "ContainerMissing",
     "CreateFailed",
@@ -106,6 +109,7 @@ __all__ = [
     "InvalidReference",
     "KeyReused",
     "LostRace",
+    "MalformedRequest",
     "ManifestNotFound",
     "Misconfigured",
     "NoCapacity",

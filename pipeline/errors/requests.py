@@ -9,6 +9,18 @@ class InvalidInput(YardError):
     code = "invalid_input"
 
 
+class MalformedRequest(InvalidInput):
+    """A header cannot be read at all."""
+
+    code = "malformed_request"
+
+
+class ChecksumMismatch(InvalidInput):
+    """The bytes are not those that the sender meant."""
+
+    code = "checksum_mismatch"
+
+
 class InvalidReference(InvalidInput):
     code = "invalid_reference"
 

@@ -11,6 +11,7 @@ from pipeline.rules import references
 
 IMAGES: Final = "images"
 LAYERS: Final = "layers"
+MODELS: Final = "models"
 NAME_MAX: Final = 128
 
 _PLAIN = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -37,6 +38,11 @@ def place(org: str, name: str | None, repo_tag: str | None, digest: str) -> Plac
     path = own or archived or Place(f"image-{digest.partition(':')[2][:12]}", "")
     tag = path.tag or (archived.tag if archived else "") or references.DEFAULT_TAG
     return Place(f"{IMAGES}/{_component(org)}/{path.repository}", tag)
+
+
+def of_version(identifier: str, version: str) -> Place:
+    """Where the image of a model's version lies. Tags know no `+`."""
+    return Place(f"{MODELS}/{identifier}", version.replace("+", "_"))
 
 
 def _parsed(text: str | None) -> Place | None:

@@ -1,0 +1,218 @@
+"""Whole uploads on their way into the registry, and the end of those that nobody continues.
+
+Runs beside the files, in every server process; the lock of a file decides which one does it. A
+process that dies leaves the upload INGESTING and its file unlocked: another one begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from pipeline import tasks
+from pipeline.adapters.store import EVERY_ORG
+from pipeline.core import records
+from pipeline.core.deliveries import Deliveries
+from pipeline.core.uploads import Uploads, asked
+from pipeline.errors import Conflict, NotFound, YardError
+from schemas.image import Image
+from schemas.states import ImageStatus, UploadStatus
+from schemas.upload import Upload, UploadedImage
+
+if TYPE_CHECKING:
+    from pipeline.adapters.store import Store
+    from pipeline.adapters.upload_files import UploadFiles
+
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 5.0
+"""How often uploads are looked for that another process left."""
+SWEEP_S: Final = 60.0
+AT_ONCE: Final = 4
+READ_BYTES: Final = 1024 * 1024
+ORPHAN_S: Final = 3600.0
+"""A file without a record is older than this when it is removed: records come second."""
+RETRY_BASE_S: Final = 2.0
+RETRY_CAP_S: Final = 60.0
+EXPIRED: Final = "The upload has expired: nothing came for too long."
+
+
+class UploadIngest:
+    """One per process."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: UploadFiles,
+        uploads: Uploads,
+        deliveries: Deliveries,
+        clock: records.Clock,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._uploads = uploads
+        self._deliveries = deliveries
+        self._clock = clock
+        self._working: dict[str, asyncio.Task[None]] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While open, whole uploads go on. What is cut short goes on with the next process."""
+        loops = [
+            asyncio.create_task(self._look(), name="upload ingest"),
+            asyncio.create_task(self._sweep_often(), name="upload sweep"),
+        ]
+        try:
+            yield
+        finally:
+            await tasks.end(*loops)
+            await tasks.end(*self._working.values())
+
+    async def sweep(self) -> None:
+        """End what expired, complete what a crash left whole, remove what nobody knows."""
+        for id in await asyncio.to_thread(lambda: list(self._files.ids())):
+            upload = await self._store.find_one(Upload, org=EVERY_ORG, where={"_id": id})
+            await self._tend(id, upload)
+        old = {"status_since": {"$lt": self._clock() - self._uploads.expiry}}
+        for upload in await self._store.find(Upload, org=EVERY_ORG, where=old, sort=[], limit=500):
+            await self._retire(upload)
+
+    async def ingest(self, upload: Upload) -> None:
+        """Bring one into the registry, unless somebody does already. Idempotent."""
+        try:
+            with self._files.locked(upload.uuid) as file:
+                upload = await self._store.get(Upload, upload.uuid, org=upload.org)
+                if upload.status is UploadStatus.INGESTING:
+                    upload = await self._ingest(upload, file)
+                if upload.status is not UploadStatus.INGESTING:
+                    self._files.remove(upload.uuid)
+        except (Conflict, NotFound):
+            return  # another process has it, or it is on another host
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self._begin()
+            except YardError as error:
+                log.warning("uploads wait: %s", error.message)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._uploads.received.wait()
+            except TimeoutError:
+                continue
+            self._uploads.received.clear()
+
+    async def _begin(self) -> None:
+        waiting = {
+            "status": UploadStatus.INGESTING.value,
+            "retry_at": {"$not": {"$gt": self._clock()}},
+        }
+        oldest = (("status_since", 1),)
+        for upload in await self._store.find(Upload, org=EVERY_ORG, where=waiting, sort=oldest):
+            if len(self._working) >= AT_ONCE:
+                return
+            if upload.uuid not in self._working and self._files.size(upload.uuid) is not None:
+                task = asyncio.create_task(self._work(upload), name=f"ingest {upload.uuid}")
+                self._working[upload.uuid] = task
+
+    async def _work(self, upload: Upload) -> None:
+        try:
+            await self.ingest(upload)
+        except YardError as error:
+            log.warning("upload %s waits: %s", upload.uuid, error.message)
+        finally:
+            del self._working[upload.uuid]
+            self._uploads.received.set()
+
+    async def _ingest(self, upload: Upload, file: BinaryIO) -> Upload:
+        image = await self._store.find_one(Image, org=upload.org, where={"_id": upload.image})
+        if image is None or image.status is ImageStatus.DELETED:
+            why = image.reason if image else None
+            return await self._failed(upload, Conflict(why or "The image was deleted meanwhile."))
+        if image.status is ImageStatus.READY:
+            return await self._completed(upload, image)
+        assert upload.status_since is not None, "records of the store have it"
+        is_last_try = self._clock() >= upload.status_since + self._uploads.expiry
+        try:
+            image, _ = await self._deliveries.receive(
+                image,
+                _pieces(file),
+                asked(upload.wish),
+                length=upload.length,
+                is_counted=True,
+                is_last_try=is_last_try,
+            )
+        except YardError as error:
+            if error.retryable and not is_last_try:
+                return await self._later(upload, error)
+            return await self._failed(upload, error)
+        return await self._completed(upload, image)
+
+    async def _completed(self, upload: Upload, image: Image) -> Upload:
+        assert image.digest is not None, "a READY image is pinned"
+        result = UploadedImage(reference=image.reference, digest=image.digest)
+        values = {"result": result.model_dump(), "retry_at": None}
+        return await self._store.change(
+            upload, values, at=self._clock(), status=UploadStatus.COMPLETED
+        )
+
+    async def _failed(self, upload: Upload, error: YardError) -> Upload:
+        values = {"technical": f"{error.code}: {error.message}", "retry_at": None}
+        return await self._store.change(
+            upload,
+            values,
+            at=self._clock(),
+            status=UploadStatus.FAILED,
+            reason=error.message,
+        )
+
+    async def _later(self, upload: Upload, error: YardError) -> Upload:
+        attempts, at = upload.attempts + 1, self._clock()
+        delay = timedelta(seconds=min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempts, 10)))
+        log.warning("upload %s is tried again in %s: %s", upload.uuid, delay, error.message)
+        values = {"attempts": attempts, "retry_at": at + delay}
+        return await self._store.change(upload, values, at=at)
+
+    async def _sweep_often(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except YardError as error:
+                log.warning("uploads are not swept: %s", error.message)
+            await asyncio.sleep(SWEEP_S)
+
+    async def _tend(self, id: str, upload: Upload | None) -> None:
+        if upload is None:
+            touched = self._files.touched_at(id)
+            if touched is not None and touched < self._clock().timestamp() - ORPHAN_S:
+                self._files.remove(id)
+        elif upload.status in _ENDED:
+            self._files.remove(id)
+        elif upload.status is UploadStatus.RECEIVING:
+            if self._uploads.expires_at(upload) <= self._clock():
+                await self._uploads.forget(upload, EXPIRED)
+            elif self._uploads.offset(upload) == upload.length:
+                await self._uploads.complete(upload)
+
+    async def _retire(self, upload: Upload) -> None:
+        """Its time is over: an end is told for as long as an upload lives."""
+        if upload.status in _ENDED:
+            await self._store.delete(Upload, upload.uuid, org=upload.org)
+        elif upload.status is UploadStatus.RECEIVING and self._files.size(upload.uuid) is None:
+            await self._uploads.forget(upload, EXPIRED)
+
+
+_ENDED = frozenset({UploadStatus.COMPLETED, UploadStatus.FAILED, UploadStatus.DELETED})
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    """The whole file, read in threads, one piece ahead."""
+    file.seek(0)
+    reading = asyncio.ensure_future(asyncio.to_thread(file.read, READ_BYTES))
+    while piece := await reading:
+        reading = asyncio.ensure_future(asyncio.to_thread(file.read, READ_BYTES))
+        yield piece
