@@ -19,6 +19,7 @@ from api import (
     events,
     failures,
     health,
+    image_archives,
     images,
     logs,
     metrics,
@@ -27,6 +28,7 @@ from api import (
     nodes,
     sessions,
     tokens,
+    uploads,
 )
 from api.doors import Doors
 from api.methods import HeadAsGet, Methods
@@ -41,7 +43,11 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 ROUTERS = (
+    # Before its neighbour on the same path: it takes archives only.
+    image_archives.router,
     images.router,
+    uploads.router,
+    uploads.open_router,
     containers.router,
     logs.router,
     nodes.router,
@@ -79,6 +85,7 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     app.state.metrics = measured = Metrics()
     app.state.model_errors = ErrorBodies(settings.report_url or f"{settings.url}/docs")
     doors.register(MODELS_DOOR, app.state.model_errors)
+    doors.register(uploads.PREFIX, uploads.render)
     for router in ROUTERS:
         app.include_router(router)
     methods = Methods(app)
@@ -100,6 +107,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Services, EventHub]]
         await services.bus.prepare()
         await services.access.bootstrap()
         hub = await stack.enter_async_context(open_hub(services))
+        await stack.enter_async_context(services.uploading.upload_ingest.running())
         yield services, hub
 
 

@@ -28,6 +28,7 @@ follow what happens at `/yard/v1/events`. What automation may publish without HT
 """
 _TAGS = [
     {"name": "images", "description": "Bring an image, have it proved, keep it."},
+    {"name": "uploads", "description": "Send an archive in pieces, and go on after a cut."},
     {"name": "containers", "description": "Run images on nodes that fit them."},
     {"name": "nodes", "description": "Machines with a Docker Engine and an agent."},
     {"name": "events", "description": "What happens, while it happens."},

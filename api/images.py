@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
+from api import image_archives
 from api.answers import changed, created, found, problems
 from api.auth import GuardedRoute, needs
 from api.conditional import IfMatch, IfNoneMatch, expected_revision
@@ -37,6 +38,7 @@ _EXAMPLES = {
 @router.post(
     "",
     status_code=202,
+    openapi_extra=image_archives.described(),
     responses={
         201: {"model": ImageView, "description": "The outcome: READY or FAILED."},
         202: {"model": ImageView, "description": "Recorded; its validation is under way."},
@@ -53,7 +55,8 @@ async def submit_image(
 ) -> Response:
     """Bring an image by reference. It is recorded at once and validated afterwards.
 
-    With `wait`, the answer waits until the image is READY or FAILED.
+    With `wait`, the answer waits until the image is READY or FAILED. An archive of `docker save`
+    may be the body instead: the answer is then 201 with the image READY, or the reason why not.
     """
     if not wait:
         image = await yard.images.submit(caller, spec, key=key)

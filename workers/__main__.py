@@ -16,6 +16,7 @@ from workers import app, containers, images, process
 from workers.sweeps import Sweep
 
 UNCLAIMED_S = 60
+DELIVERIES_S = 60
 
 
 async def serve(services: Services, registry: CollectorRegistry) -> None:
@@ -36,6 +37,7 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("outbox", every_s, partial(send_leftovers, services)),
         Sweep("stuck", every_s, services.stuck.sweep),
         Sweep("lost nodes", every_s, services.nodes.sweep_lost),
+        Sweep("deliveries", DELIVERIES_S, services.uploading.deliveries.sweep),
         Sweep("unclaimed", UNCLAIMED_S, unclaimed.sweep),
     ]
 

@@ -19,6 +19,7 @@ from schemas.model import Model, ModelFile, ModelVersion
 from schemas.node import Node
 from schemas.secret import Secret
 from schemas.states import ContainerStatus, ImageStatus, NodeStatus
+from schemas.upload import Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("digest", _ascending("digest", "org"), only=_set("digest")),
         Index("secret", _ascending("secret", "org"), only=_set("secret")),
     ),
+    Upload: (Index("ended", _ascending("status_since")),),
     Container: (
         _PAGES_BY_NAME,
         Index(

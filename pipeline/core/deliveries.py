@@ -98,7 +98,8 @@ class Deliveries:
         try:
             image = await self._store.insert(image)
         except AlreadyExists:
-            return await self._store.get(Image, image.uuid, org=image.org)
+            known = await self._store.get(Image, image.uuid, org=image.org)
+            return known.model_copy(update={"replayed": True})
         await self._outbox.send(image)
         return image
 

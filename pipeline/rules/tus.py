@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,7 +85,8 @@ def _decoded(text: str, what: str) -> bytes:
         raise MalformedRequest(f"{what} is not Base64.") from None
 
 
-def described(pairs: Mapping[str, str]) -> str:
-    """`Upload-Metadata` for these, without empty values."""
-    encoded = ((key, base64.b64encode(value.encode()).decode()) for key, value in pairs.items())
-    return ",".join(f"{key} {value}" for key, value in encoded if value)
+def metadata(wish: UploadWish) -> str:
+    """`Upload-Metadata` that asks for `wish`; empty when it asks for nothing."""
+    asked = ((key, getattr(wish, field)) for key, field in _KEYS.items())
+    encoded = ((key, base64.b64encode(text.encode()).decode()) for key, text in asked if text)
+    return ",".join(f"{key} {text}" for key, text in encoded)

@@ -34,8 +34,10 @@ def routes(app: FastAPI) -> list[tuple[str, str, APIRoute]]:
 
 
 async def test_every_route_is_guarded_but_the_open_ones(app: FastAPI) -> None:
-    for _, path, route in routes(app):
-        open_to_all = path in OPEN or path == "/" or path.startswith("/dashboard")
+    for method, path, route in routes(app):
+        open_to_all = (
+            path in OPEN or method == "OPTIONS" or path == "/" or path.startswith("/dashboard")
+        )
         assert isinstance(route, GuardedRoute) is not open_to_all, path
         assert isinstance(route, OpenRoute)
 
