@@ -13,6 +13,7 @@ from cli import (
     images,
     nodes,
     processes,
+    secrets,
     stack,
     token,
 )
@@ -32,11 +33,13 @@ for command in (demo.demo, stack.up, stack.down, doctor.doctor):
 for command in (processes.api, processes.worker, processes.agent):
     app.command(rich_help_panel=RUN_IT)(command)
 
-app.command(rich_help_panel=USE_IT)(events.events)
+for command in (events.events, containers.logs):
+    app.command(rich_help_panel=USE_IT)(command)
 for name, group in {
     "images": images.app,
     "containers": containers.app,
     "nodes": nodes.app,
+    "secrets": secrets.app,
     "token": token.app,
     "dead-letters": dead_letters.app,
 }.items():
