@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     link_timeout_s: float = Field(default=25, gt=0, le=28)
     """A registry that is linked on `/api` and cannot be reached for this long fails the delivery;
     callers are promised an answer within 30 s."""
+    load_wait_s: float = Field(default=60, gt=0)
+    """How long the load test of a model waits for a node that is free."""
     wait_max_s: float = 300
     """Longest `wait` that a caller may ask for."""
     registry_check_interval_s: float = Field(default=300, gt=0)

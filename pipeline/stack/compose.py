@@ -95,6 +95,7 @@ def _write(file: Path, text: str, uid: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """`keys` or `mongo`; the exit code says whether it was done."""
     nats_port = int(os.environ.get("MODELYARD_NATS_PORT") or 4222)
     mongo_port = int(os.environ.get("MODELYARD_MONGO_PORT") or 27017)
     try:
