@@ -149,6 +149,7 @@ class Settings(BaseSettings):
     body_max_bytes: int = 1024 * 1024
     """Largest request body that is no upload."""
     manifest_max_bytes: int = 4 * 1024 * 1024
+    """Largest manifest or configuration read from a registry."""
     upload_max_bytes: int = Field(default=128 * 1024**3, ge=1)
     """Of one image archive as it is sent."""
     upload_max_expanded_bytes: int = Field(default=512 * 1024**3, ge=1)
