@@ -160,7 +160,6 @@ class Settings(BaseSettings):
     """A piece of a resumable upload that is silent for this long is closed; its bytes are kept."""
     upload_expiry_s: float = Field(default=24 * 3600, gt=0)
     """A resumable upload that nobody continues is forgotten after this."""
-    """Largest manifest or configuration read from a registry."""
     event_buffer_frames: int = Field(default=1024, ge=16)
     """Frames that one slow reader may fall behind before it is cut off."""
     log_level: str = "INFO"
