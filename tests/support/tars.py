@@ -32,3 +32,9 @@ class Tar:
         entry = tarfile.TarInfo(name)
         entry.type, entry.linkname = tarfile.SYMTYPE, target
         self._tar.addfile(entry)
+
+    def special(self, name: str, kind: bytes) -> None:
+        """A device, a FIFO or whatever `tarfile` has a type for."""
+        entry = tarfile.TarInfo(name)
+        entry.type = kind
+        self._tar.addfile(entry)
