@@ -15,6 +15,7 @@ from api import (
     containers,
     dashboard,
     dead_letters,
+    detail_answers,
     docs,
     events,
     failures,
@@ -26,11 +27,17 @@ from api import (
     models,
     models_image,
     nodes,
+    registries,
+    registry_answers,
+    registry_db,
+    secrets,
     sessions,
     tokens,
     uploads,
+    yard_secrets,
 )
 from api.doors import Doors
+from api.lingering import Linger
 from api.methods import HeadAsGet, Methods
 from api.metrics import Counted, Metrics
 from api.models_errors import PREFIX as MODELS_DOOR
@@ -57,6 +64,10 @@ ROUTERS = (
     sessions.router,
     models.router,
     models_image.router,
+    registry_db.router,
+    registries.router,
+    secrets.router,
+    yard_secrets.router,
     health.router,
     metrics.router,
     docs.router,
@@ -85,6 +96,10 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     app.state.metrics = measured = Metrics()
     app.state.model_errors = ErrorBodies(settings.report_url or f"{settings.url}/docs")
     doors.register(MODELS_DOOR, app.state.model_errors)
+    for prefix in registry_answers.PREFIXES:
+        doors.register(prefix, registry_answers.render)
+    for prefix in secrets.PREFIXES:
+        doors.register(prefix, detail_answers.render)
     doors.register(uploads.PREFIX, uploads.render)
     for router in ROUTERS:
         app.include_router(router)
@@ -95,6 +110,7 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     app.add_middleware(failures.Unforeseen, doors=doors)
     app.add_middleware(Counted, metrics=measured)
     app.add_middleware(HeadAsGet, methods=methods)
+    app.add_middleware(Linger)
     return app
 
 

@@ -38,6 +38,9 @@ _TAGS = [
     {"name": "registries", "description": "What lies in the registries that are listed."},
     {"name": "registry directory", "description": "The directory of OCI registries."},
     {"name": "registry secrets", "description": "Credentials of registries."},
+    {"name": "registry directory", "description": "Where images may come from."},
+    {"name": "registries", "description": "What lies in the registries of the directory."},
+    {"name": "registry secrets", "description": "Credentials of registries."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]
 _POLICY = (

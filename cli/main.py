@@ -33,8 +33,8 @@ for command in (demo.demo, stack.up, stack.down, doctor.doctor):
 for command in (processes.api, processes.worker, processes.agent):
     app.command(rich_help_panel=RUN_IT)(command)
 
-for command in (events.events, containers.logs):
-    app.command(rich_help_panel=USE_IT)(command)
+app.command(rich_help_panel=USE_IT)(events.events)
+app.command(rich_help_panel=USE_IT)(containers.logs)
 for name, group in {
     "images": images.app,
     "containers": containers.app,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ from pipeline.adapters.http_guard import GuardedHttp, Limits
 from pipeline.adapters.http_names import Rules
 from pipeline.adapters.registry import RegistryClient
 from pipeline.adapters.store import Store
+from pipeline.adapters.store_search import Search
 from pipeline.core import records
 from pipeline.core.access import Access
 from pipeline.core.agent import Agent
@@ -28,6 +30,8 @@ from pipeline.core.nodes import Nodes
 from pipeline.core.outbox import Outbox
 from pipeline.core.placing import Placing
 from pipeline.core.registration import node_id
+from pipeline.core.registry_services import RegistryServices
+from pipeline.core.secret_logins import SecretLogins
 from pipeline.core.secrets import Secrets
 from pipeline.core.stuck import Stuck
 from pipeline.core.validation import Validation
@@ -49,6 +53,8 @@ class Services:
     leases: Leases
     access: Access
     secrets: Secrets
+    secret_logins: SecretLogins
+    directory: RegistryServices
     images: Images
     validation: Validation
     containers: Containers
@@ -69,14 +75,18 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
     """
     async with AsyncExitStack() as stack:
         store, bus, outbox = await _foundation(stack, settings, name)
+        search = await stack.enter_async_context(
+            Search.open(settings.mongo_url, settings.mongo_database)
+        )
         http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
         ingest = await stack.enter_async_context(open_ingest(settings))
-        yield _joined(settings, store, bus, outbox, http, ingest, records.now)
+        yield _joined(settings, store, search, bus, outbox, http, ingest, records.now)
 
 
 def _joined(
     settings: Settings,
     store: Store,
+    search: Search,
     bus: Bus,
     outbox: Outbox,
     http: GuardedHttp,
@@ -104,6 +114,17 @@ def _joined(
         leases=leases,
         access=Access(store, settings, clock),
         secrets=secrets,
+        secret_logins=SecretLogins(store, outbox, secrets, registry, clock),
+        directory=RegistryServices.build(
+            store,
+            search,
+            outbox,
+            secrets,
+            registry,
+            settings,
+            clock=clock,
+            jitter=random.Random().random,
+        ),
         images=images,
         validation=Validation(
             store, outbox, registry, secrets, timeout_s=settings.validation_timeout_s, clock=clock

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from schemas.base import Record, Shape
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers as such: the driver has a class of its own for large ones."""
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case int() if not isinstance(value, bool):
+            return int(value)
+        case _:
+            return value
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class ErrorKind(StrEnum):
@@ -47,11 +63,19 @@ class RegistryHealth(Shape):
         return self.reachable, self.oci, self.credentials_ok
 
 
+class Ask(Shape):
+    """Somebody waits for the result of a check that begins after this."""
+
+    id: str
+    actor: str
+
+
 class Registry(Record):
     """`container_registry_*` are the caller's own fields, stored flat so that filters reach them.
 
     `uuid` is the record's identity; `container_registry_id` is the caller's, unique among the
-    undeleted entries of the organisation.
+    undeleted entries of the organisation. What is deleted stays for a while without its content,
+    until its last event is sent.
     """
 
     collection: ClassVar[str] = "registries"
@@ -59,12 +83,12 @@ class Registry(Record):
 
     container_registry_id: str
     container_registry_name: str = ""
-    container_registry_metadata: dict[str, Any] = Field(default_factory=dict)
+    container_registry_metadata: JsonObject = Field(default_factory=dict)
     container_registry_tags: list[str] = Field(default_factory=list)
     container_registry_public_url: str
     container_registry_image_prefix: str = ""
-    container_registry_config: dict[str, Any] = Field(default_factory=dict)
-    container_registry_storage_info: dict[str, Any] = Field(default_factory=dict)
+    container_registry_config: JsonObject = Field(default_factory=dict)
+    container_registry_storage_info: JsonObject = Field(default_factory=dict)
     container_registry_secret: str | None = None
     container_registry_health: RegistryHealth | None = None
 
@@ -78,6 +102,12 @@ class Registry(Record):
     changed_at: datetime
     """When a caller's field last changed: `updated_at` of the document."""
     created_by: str | None = None
+    request_hash: str = ""
+    """Of the request that made it: tells a repeat from a reused key."""
+    applied: list[str] = Field(default_factory=list)
+    """Ids of the newest commands that changed it: one that comes again finds itself here."""
+    asked: list[Ask] = Field(default_factory=list)
+    """Checks that were asked for and not yet answered."""
 
 
 class RegistryHistory(Record):

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import AwareDatetime, Field
 
 from schemas.base import Record, Shape
+from schemas.image import Finding
 
 
 class SecretType(StrEnum):
@@ -40,6 +41,8 @@ class Secret(Record):
     is_listed: bool = True
     """False for what came with one delivery of an image and is of no use to anything else."""
     created_by: str | None = None
+    login: Finding | None = None
+    """What a first try of the credentials found; None before it."""
     holds: list[Hold] = Field(default_factory=list)
     times_held: int = 0
     """Counts holds, so that a deletion notices one that came and went."""
@@ -56,5 +59,7 @@ class SecretSummary(Shape):
     org: str
     reference_count: int
     """Undeleted images and registry entries that use it."""
+    login: Finding | None = None
+    """Whether its server took the credentials when they were new."""
     created_at: AwareDatetime
     updated_at: AwareDatetime

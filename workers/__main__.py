@@ -12,18 +12,20 @@ from pipeline.adapters.store import KINDS
 from pipeline.core.unclaimed import Unclaimed
 from pipeline.services import Services, open_services
 from pipeline.settings import Settings
-from workers import app, containers, images, process
+from workers import app, process
+from workers.stages import STAGES
 from workers.sweeps import Sweep
 
 UNCLAIMED_S = 60
 DELIVERIES_S = 60
+PURGE_S = 60
 
 
 async def serve(services: Services, registry: CollectorRegistry) -> None:
     """Work until SIGTERM or SIGINT. Streams, durables and indexes are made when absent."""
     await services.store.prepare()
     await services.bus.prepare()
-    registers = [partial(stages.register, services=services) for stages in (images, containers)]
+    registers = [partial(stages.register, services=services) for stages in STAGES]
     drain_s = services.settings.drain_s
     handling = app.build(services.bus, registers, registry=registry, drain_s=drain_s)
     await app.run(handling, sweeps(services))
@@ -39,6 +41,8 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("lost nodes", every_s, services.nodes.sweep_lost),
         Sweep("deliveries", DELIVERIES_S, services.uploading.deliveries.sweep),
         Sweep("unclaimed", UNCLAIMED_S, unclaimed.sweep),
+        Sweep("registries", every_s, services.directory.sweeps.sweep),
+        Sweep("deleted registries", PURGE_S, services.directory.entries.purge),
     ]
 
 

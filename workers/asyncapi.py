@@ -16,8 +16,8 @@ from faststream.specification import AsyncAPI
 from pipeline.services import Services
 from schemas.event import EventData
 from schemas.message import CONTENT_TYPE, SPEC_VERSION
-from workers import containers, images
 from workers.broker import YardBroker
+from workers.stages import STAGES
 
 PLACE = Path(__file__).parents[1] / "api" / "asyncapi.json"
 VERSION = "1"
@@ -61,7 +61,7 @@ def asyncapi() -> dict[str, Any]:
     broker = YardBroker(None, middlewares=(), drain_s=0)
     # Registering a stage only closes over the services; handlers are never called here.
     none = cast(Services, None)
-    for register in (partial(stages.register, services=none) for stages in (images, containers)):
+    for register in (partial(stages.register, services=none) for stages in STAGES):
         register(broker)
     broker.publisher(
         EVENTS,

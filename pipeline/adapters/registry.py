@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 from pipeline.adapters import http_faults, registry_health
 from pipeline.adapters.http_guard import GuardedHttp, Reply
@@ -93,18 +94,35 @@ class RegistryClient:
         return await self._contents.has_blob(place, references.require_digest(digest))
 
     async def tags(
-        self, registry: str, repository: str, *, credentials: Credentials | None = None, most: int
+        self,
+        registry: str,
+        repository: str,
+        *,
+        credentials: Credentials | None = None,
+        most: int,
+        after: str | None = None,
+        prefix: str = "",
     ) -> list[str]:
-        """The first `most` tags, in the registry's order."""
+        """The first `most` tags, in the registry's order, or those that follow `after`.
+
+        `prefix` is the path before `/v2/`.
+        """
         access = _place(registry, repository, credentials).access
-        return await self._list(access, f"/v2/{repository}/tags/list", "tags", most)
+        path = f"{prefix}/v2/{repository}/tags/list"
+        return await self._list(access, path, "tags", most, after)
 
     async def catalog(
-        self, registry: str, *, credentials: Credentials | None = None, most: int
+        self,
+        registry: str,
+        *,
+        credentials: Credentials | None = None,
+        most: int,
+        after: str | None = None,
+        prefix: str = "",
     ) -> list[str]:
-        """The first `most` repositories. Many public registries deny this."""
+        """As `tags`, of repositories. Many public registries deny this."""
         access = Access(registry, "registry:catalog:*", _own(credentials, registry))
-        return await self._list(access, "/v2/_catalog", "repositories", most)
+        return await self._list(access, f"{prefix}/v2/_catalog", "repositories", most, after)
 
     async def _resolve(
         self, place: Place, parts: Reference | ReferenceParts, wanted: Platform | None
@@ -143,9 +161,12 @@ class RegistryClient:
         assert isinstance(found, Config)
         return found, tuple(d for d, is_there in zip(digests, there, strict=True) if not is_there)
 
-    async def _list(self, access: Access, path: str, name: str, most: int) -> list[str]:
+    async def _list(
+        self, access: Access, path: str, name: str, most: int, after: str | None
+    ) -> list[str]:
         found: list[str] = []
-        following: str | None = f"{path}?n={min(most, PAGE)}"
+        query = {"n": min(most, PAGE)} | ({"last": after} if after else {})
+        following: str | None = f"{path}?{urlencode(query)}"
         while following is not None and len(found) < most:
             reply = await self._calls.ask(
                 access, "GET", following, body_max_bytes=self._document_max_bytes
@@ -157,6 +178,9 @@ class RegistryClient:
             page = _page(reply, name, access.registry)
             found += page
             following = _next(reply, access.registry) if page else None
+            if after in found:
+                # It does not page: this is everything.
+                del found[: found.index(after) + 1]
         return found[:most]
 
 

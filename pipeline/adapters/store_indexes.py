@@ -17,6 +17,7 @@ from schemas.container import Container, Desired
 from schemas.image import Image
 from schemas.model import Model, ModelFile, ModelVersion
 from schemas.node import Node
+from schemas.registry import Registry, RegistryHistory
 from schemas.secret import Secret
 from schemas.states import ContainerStatus, ImageStatus, NodeStatus
 from schemas.upload import Upload
@@ -51,6 +52,8 @@ def _present(field: str) -> dict[str, dict[str, bool]]:
 
 
 _NEWEST = (("created_at", -1), ("_id", -1))
+_LISTED = (("org", 1), ("deleted", 1))
+_OLDEST = (("created_at", 1), ("container_registry_id", 1))
 
 _PAGES = Index("org_newest", (("org", 1), *_NEWEST))
 _PAGES_BY_STATUS = Index("status_org_newest", (("status", 1), ("org", 1), *_NEWEST))
@@ -100,6 +103,28 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
     User: (Index("name_taken", _ascending("name", "org"), unique=True),),
     Token: (Index("ended", _ascending("org", "kind", "expires_at")),),
     Secret: (Index("name_taken", _ascending("name", "org"), unique=True),),
+    Registry: (
+        Index(
+            "id_taken",
+            _ascending("org", "container_registry_id"),
+            unique=True,
+            only={"deleted": False},
+        ),
+        # `deleted` is a key, not a condition, so that counting needs no documents.
+        Index("oldest", (*_LISTED, *_OLDEST)),
+        Index("tags", (*_LISTED, ("container_registry_tags", 1), *_OLDEST)),
+        Index("name", (*_LISTED, ("container_registry_name", 1), *_OLDEST)),
+        Index("metadata", (("container_registry_metadata.$**", 1),)),
+        Index("host", _ascending("host", "org"), only={"deleted": False}),
+        Index("due", _ascending("check_at"), only={"deleted": False}),
+        Index("gone", _ascending("changed_at"), only={"deleted": True}),
+        Index(
+            "secret",
+            _ascending("container_registry_secret", "org"),
+            only=_set("container_registry_secret"),
+        ),
+    ),
+    RegistryHistory: (),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import records
+from pipeline.core import records, registry_directory
 from pipeline.core.paging import Page, page
 from pipeline.errors import AlreadyExists, Conflict, KeyReused, NotFound, StaleRevision
 from pipeline.rules import references
@@ -40,9 +40,10 @@ class Images:
         AlreadyExists when the chosen name is taken.
         """
         parts = references.parse(spec.reference)
-        if spec.secret is None:
+        wanted = spec.secret or await registry_directory.secret_for(self._store, caller.org, parts)
+        if wanted is None:
             return await self._submit(caller, spec, parts, key, None)
-        async with self._secrets.held(caller.org, spec.secret) as secret:
+        async with self._secrets.held(caller.org, wanted) as secret:
             return await self._submit(caller, spec, parts, key, secret.uuid)
 
     async def get(self, caller: Principal, uuid: str) -> Image:

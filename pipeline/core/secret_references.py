@@ -9,6 +9,7 @@ from typing import Any, Final
 from pipeline.adapters.store import Store
 from schemas.base import Record
 from schemas.image import Image
+from schemas.registry import Registry
 from schemas.states import ImageStatus
 
 
@@ -21,7 +22,10 @@ class Referrer:
     living: Mapping[str, Any]
 
 
-REFERRERS: Final = (Referrer(Image, "secret", {"status": {"$ne": ImageStatus.DELETED.value}}),)
+REFERRERS: Final = (
+    Referrer(Image, "secret", {"status": {"$ne": ImageStatus.DELETED.value}}),
+    Referrer(Registry, "container_registry_secret", {"deleted": False}),
+)
 
 
 async def count(store: Store, org: str, secret: str) -> int:

@@ -72,6 +72,10 @@ class Secrets:
         secret.outbox = [
             records.event(secret, "created", at=at, actor=caller.id, revision=1, **facts)
         ]
+        if is_listed:
+            secret.outbox.append(
+                records.command(secret, "check", at=at, actor=caller.id, revision=1)
+            )
         try:
             secret = await self._store.insert(secret)
         except AlreadyExists as taken:
@@ -180,6 +184,7 @@ def _summary(secret: Secret, references: int) -> SecretSummary:
         server=secret.server,
         org=secret.org,
         reference_count=references,
+        login=secret.login,
         created_at=secret.created_at,
         updated_at=secret.updated_at,
     )

@@ -115,6 +115,10 @@ def require_digest(text: str) -> str:
     return text
 
 
+def is_repository(text: str) -> bool:
+    return len(text) <= NAME_MAX and _REPOSITORY.fullmatch(text) is not None
+
+
 def registry_host(text: str) -> str:
     """`host[:port]` as references hold it, so that two spellings compare equal.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
-from pipeline.errors import InvalidInput
+from pipeline.errors import AddressRefused, InvalidInput, InvalidReference
+from pipeline.rules import addresses, references
+from pipeline.rules.update_tree import UpdateFields
 
 PREFIX = "container_registry_"
 ID = f"{PREFIX}id"
@@ -19,6 +23,8 @@ HEALTH = f"{PREFIX}health"
 READ_ONLY = frozenset({HEALTH, "created_at", "updated_at"})
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _STORAGE_TYPES = ("s3", "object-store", "fs", "unknown")
 _REGISTRY_TYPES = ("aios", "external")
 
@@ -30,10 +36,37 @@ def document_of(body: Any, *, default_id: str) -> dict[str, Any]:
     """
     if not isinstance(body, dict):
         raise InvalidInput("The request body must be a JSON object.")
-    document = defaults() | {name: body[name] for name in FIELDS if name in body}
-    document.setdefault(ID, default_id)
+    return completed({ID: default_id} | {name: body[name] for name in FIELDS if name in body})
+
+
+def completed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The document in its one spelling: in order, defaults filled in, every rule checked.
+
+    Raises InvalidInput.
+    """
+    document = defaults() | dict(given)
     validate(document)
+    if document[SECRET] is not None:
+        document[SECRET] = str(uuid.UUID(document[SECRET]))
+    return {name: document[name] for name in FIELDS}
+
+
+def shown(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What callers see of a stored entry, in JSON types. Nothing else of it is read."""
+    document = {name: stored[name] for name in FIELDS}
+    document[HEALTH] = None if stored[HEALTH] is None else shown_health(stored[HEALTH])
+    document["created_at"] = _time(stored["created_at"])
+    document["updated_at"] = _time(stored["changed_at"])
     return document
+
+
+def shown_health(health: Mapping[str, Any]) -> dict[str, Any]:
+    return {**health, "checked_at": _time(health["checked_at"])}
+
+
+def is_id(text: str) -> bool:
+    """Whether an entry may be called so; for any other text there is nothing to look up."""
+    return _ID.fullmatch(text) is not None
 
 
 def defaults() -> dict[str, Any]:
@@ -59,10 +92,50 @@ def validate(document: Mapping[str, Any]) -> None:
 
 def host_of(public_url: str) -> str:
     """`host[:port]` as references name it; the default port of the scheme is left out."""
+    host = _netloc(urlsplit(public_url))
+    try:
+        return references.registry_host(host)
+    except InvalidReference:
+        return host
+
+
+def hosts_of(public_url: str) -> tuple[str, ...]:
+    """The names that a secret's server may have for it: with the default port of `http`, too."""
+    host = host_of(public_url)
     parts = urlsplit(public_url)
-    default = {"http": 80, "https": 443}[parts.scheme]
+    is_default = parts.port in (None, _DEFAULT_PORTS[parts.scheme])
+    return (host, f"{host}:80") if is_default and parts.scheme == "http" else (host,)
+
+
+def address_of(public_url: str) -> str:
+    """The URL in the spelling in which it is asked: lower-case host, no default port, no `/`
+    at the end."""
+    parts = urlsplit(public_url)
+    return f"{parts.scheme}://{_netloc(parts)}{parts.path.rstrip('/')}"
+
+
+def refuse_forbidden_address(public_url: str, *, allow_local: bool) -> None:
+    """Names are judged when they are resolved; a literal address is judged here.
+
+    Raises InvalidInput.
+    """
+    host = urlsplit(public_url).hostname or ""
+    try:
+        spelled = addresses.literal(host)
+        if spelled is not None:
+            addresses.check(host, [spelled], allow_local=allow_local)
+    except AddressRefused as error:
+        raise InvalidInput(f"{URL}: {error.message}", field=URL) from error
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _netloc(parts: SplitResult) -> str:
     host = (parts.hostname or "").lower()
     bracketed = f"[{host}]" if ":" in host else host
+    default = _DEFAULT_PORTS[parts.scheme]
     return bracketed if parts.port in (None, default) else f"{bracketed}:{parts.port}"
 
 
@@ -109,7 +182,7 @@ def _check_keys(name: str, value: Any) -> None:
 def _check_storage(name: str, value: Any) -> None:
     _check_object(name, value)
     for key, allowed in (("storage_type", _STORAGE_TYPES), ("registry_type", _REGISTRY_TYPES)):
-        if key in value and value[key] not in allowed:
+        if key in value and not (isinstance(value[key], str) and value[key] in allowed):
             raise InvalidInput(f"{name}.{key} must be one of {', '.join(allowed)}.", field=name)
     for key in ("storage_size", "memory_size"):
         number = value.get(key, -1)
@@ -131,10 +204,19 @@ def _check_url(name: str, value: Any) -> None:
         port = parts.port
     except ValueError:
         raise wrong from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in _DEFAULT_PORTS or not _is_host(parts.hostname or "") or port == 0:
         raise wrong
     if "@" in parts.netloc or "?" in value or "#" in value:
         raise wrong
+
+
+def _is_host(host: str) -> bool:
+    if ":" not in host:
+        return _NAME.fullmatch(host) is not None
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
 
 
 def _check_secret(name: str, value: Any) -> None:
@@ -160,3 +242,10 @@ FIELDS: dict[str, Callable[[str, Any], None]] = {
     SECRET: _check_secret,
 }
 """The caller's own fields, in the order in which they are shown."""
+
+CHANGEABLE: Final = UpdateFields(
+    writable=frozenset(FIELDS),
+    deep=frozenset(f"{PREFIX}{name}" for name in ("metadata", "config", "storage_info", "tags")),
+    fixed=frozenset({ID}),
+)
+"""What an update may name."""

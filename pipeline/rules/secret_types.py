@@ -13,6 +13,8 @@ from pipeline.rules import references
 from schemas.secret import SecretType
 
 NAME_MAX: Final = 255
+ABSENT: Final = object()
+"""What stands for a field that was not sent; None is one that was sent as null."""
 VALUE_MAX: Final = 16 * 1024
 
 
@@ -81,6 +83,8 @@ def registry_server(text: str) -> str:
 
 
 def _name(name: object, errors: dict[str, list[str]]) -> str:
+    if _is_lacking("name", name, errors):
+        return ""
     if not isinstance(name, str):
         errors["name"] = ["Not a valid string."]
         return ""
@@ -94,7 +98,17 @@ def _name(name: object, errors: dict[str, list[str]]) -> str:
     return name
 
 
+def _is_lacking(field: str, value: object, errors: dict[str, list[str]]) -> bool:
+    if value is ABSENT:
+        errors[field] = ["This field is required."]
+    elif value is None:
+        errors[field] = ["This field may not be null."]
+    return field in errors
+
+
 def _kind(secret_type: object, errors: dict[str, list[str]]) -> SecretType | None:
+    if _is_lacking("secret_type", secret_type, errors):
+        return None
     if isinstance(secret_type, str) and secret_type in set(SecretType):
         return SecretType(secret_type)
     errors["secret_type"] = [
@@ -111,6 +125,8 @@ def _credentials(
     servers: Mapping[SecretType, str],
     errors: dict[str, list[str]],
 ) -> Credentials | None:
+    if _is_lacking("data", data, errors):
+        return None
     if not isinstance(data, Mapping):
         errors["data"] = ["Expected an object."]
         return None

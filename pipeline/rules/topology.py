@@ -92,6 +92,11 @@ CONTAINER_CREATE = _commands("container", "create", workers=16)
 CONTAINER_PLACE = _commands("container", "place", workers=16)
 CONTAINER_STOP = _commands("container", "stop")
 CONTAINER_DELETE = _commands("container", "delete")
+REGISTRY_CREATE = _commands("registry", "create")
+REGISTRY_UPDATE = _commands("registry", "update")
+REGISTRY_DELETE = _commands("registry", "delete")
+REGISTRY_HEALTH = _commands("registry", "health", workers=64)
+SECRET_CHECK = _commands("secret", "check", workers=16)
 STAGES = (
     IMAGE_CREATE,
     IMAGE_VALIDATE,
@@ -100,6 +105,11 @@ STAGES = (
     CONTAINER_PLACE,
     CONTAINER_STOP,
     CONTAINER_DELETE,
+    REGISTRY_CREATE,
+    REGISTRY_UPDATE,
+    REGISTRY_DELETE,
+    REGISTRY_HEALTH,
+    SECRET_CHECK,
 )
 
 ADVISORIES = StagePlan(

@@ -14,6 +14,7 @@ from schemas.base import Record
 from schemas.container import Container, Desired
 from schemas.image import Image
 from schemas.node import Node
+from schemas.registry import Registry
 from schemas.secret import Secret
 from schemas.states import ContainerStatus, ImageStatus, NodeStatus
 from tests.support.records import AT, ORG, after, container, image, node
@@ -44,6 +45,15 @@ def _twins(kind: type[Record]) -> tuple[Record, Record]:
         case "secret":
             given = {"name": "s", "secret_type": "registry", "server": "r", "sealed": "x"}
             return Secret(**base(Secret), **given), Secret(**base(Secret), **given)
+        case "registry":
+            given = {
+                "container_registry_id": "r",
+                "container_registry_public_url": "http://r",
+                "host": "r",
+                "check_at": AT,
+                "changed_at": AT,
+            }
+            return Registry(**base(Registry), **given), Registry(**base(Registry), **given)
     raise AssertionError(f"{kind} has no twins")
 
 

@@ -67,6 +67,7 @@ async def test_what_is_shown_of_a_secret_has_no_value(secrets: Secrets) -> None:
         "server",
         "org",
         "reference_count",
+        "login",
         "created_at",
         "updated_at",
     }

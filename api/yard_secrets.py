@@ -1,0 +1,85 @@
+"""`/yard/v1/secrets`: registry secrets with what a first login found, and their key's rotation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from pydantic import BaseModel, Field, SecretStr
+from starlette.responses import Response
+
+from api.answers import JSON, problems
+from api.auth import GuardedRoute, needs
+from api.deps import Yard
+from schemas.access import Permission, Principal
+from schemas.base import Shape
+from schemas.secret import SecretSummary, SecretType
+
+router = APIRouter(prefix="/yard/v1/secrets", tags=["registries"], route_class=GuardedRoute)
+
+Viewer = Annotated[Principal, needs(Permission.SECRET_VIEW)]
+Writer = Annotated[Principal, needs(Permission.SECRET_WRITE)]
+Operator = Annotated[Principal, needs(Permission.NODE_WRITE)]
+"""Keys seal the secrets of every organisation: only the installation's own may turn them."""
+
+
+class SecretRequest(Shape):
+    name: str = Field(max_length=1024, examples=["team-registry"])
+    secret_type: SecretType = SecretType.REGISTRY
+    data: dict[str, SecretStr]
+    """`server`, `username` and `password`; of `docker_hub` and `depot` `username` and `token`."""
+
+
+class SecretsView(BaseModel):
+    items: list[SecretSummary]
+
+
+class RotationView(BaseModel):
+    resealed: int
+    unreadable: list[str]
+    """Secrets that no configured key opens: they must be entered anew."""
+
+
+@router.get("", responses={200: {"model": SecretsView}, **problems(503)})
+async def list_registry_secrets(caller: Viewer, yard: Yard) -> Response:
+    """All of the organisation, newest first; `login` says whether the server took them."""
+    view = SecretsView(items=await yard.secrets.list(caller))
+    return Response(view.model_dump_json(), media_type=JSON)
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={201: {"model": SecretSummary}, **problems(400, 409, 413, 415, 422, 503)},
+)
+async def add_registry_secret(
+    asked: Annotated[SecretRequest, Body()], caller: Writer, yard: Yard
+) -> Response:
+    """Keep credentials of a registry. They are tried once; the finding is in `login`."""
+    data = {name: value.get_secret_value() for name, value in asked.data.items()}
+    made = await yard.secrets.create(
+        caller, name=asked.name, secret_type=asked.secret_type, data=data
+    )
+    headers = {"Location": f"{router.prefix}/{made.uuid}"}
+    return Response(made.model_dump_json(), 201, headers, JSON)
+
+
+@router.get("/{secret}", responses={200: {"model": SecretSummary}, **problems(404, 503)})
+async def get_registry_secret(secret: str, caller: Viewer, yard: Yard) -> Response:
+    """One secret, by its id or name, without its values."""
+    return Response((await yard.secrets.get(caller, secret)).model_dump_json(), media_type=JSON)
+
+
+@router.delete("/{secret}", status_code=204, responses={204: {}, **problems(404, 409, 503)})
+async def delete_registry_secret(secret: str, caller: Writer, yard: Yard) -> Response:
+    """Forget a secret, by its id or name, that no image and no registry entry uses."""
+    await yard.secrets.delete(caller, secret)
+    return Response(status_code=204)
+
+
+@router.post("/rotate-key", responses={200: {"model": RotationView}, **problems(503)})
+async def rotate_key(caller: Operator, yard: Yard) -> Response:
+    """Seal every secret anew with the first configured key. Can be repeated."""
+    done = await yard.secrets.rotate_keys()
+    view = RotationView(resealed=done.resealed, unreadable=list(done.unreadable))
+    return Response(view.model_dump_json(), media_type=JSON)

@@ -1,0 +1,84 @@
+"""`modelyard secrets`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cli.client import FAILED, Client, err
+from cli.show import age, field, json_or_table
+
+app = typer.Typer(no_args_is_help=True, help="Credentials of registries.")
+
+COLUMNS = [
+    ("ID", field("uuid")),
+    ("NAME", field("name")),
+    ("TYPE", field("secret_type")),
+    ("SERVER", field("server")),
+    ("USED BY", field("reference_count")),
+    ("LOGIN", field("login.code")),
+    ("AGE", age("created_at")),
+]
+
+
+class Kind(StrEnum):
+    REGISTRY = "registry"
+    DOCKER_HUB = "docker_hub"
+    DEPOT = "depot"
+    NVIDIA = "nvidiadockersecret"
+
+
+TOKENS = frozenset({Kind.DOCKER_HUB, Kind.DEPOT})
+
+
+@app.command()
+def add(
+    name: str,
+    username: Annotated[str, typer.Option(help="Whom to log in as.")],
+    server: Annotated[str, typer.Option(help="host[:port]; docker_hub and depot know it.")] = "",
+    kind: Annotated[Kind, typer.Option("--type")] = Kind.REGISTRY,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read password or token from standard input.")
+    ] = False,
+) -> None:
+    """Keep credentials. Password or token is asked for, never an argument, and never shown."""
+    password = (
+        sys.stdin.read().rstrip("\n")
+        if password_stdin
+        else typer.prompt("Password", hide_input=True)
+    )
+    data = {"username": username, "token" if kind in TOKENS else "password": password}
+    if server:
+        data["server"] = server
+    body = {"name": name, "secret_type": kind.value, "data": data}
+    made = Client().call("POST", "/secrets", json=body)
+    err.print(f"kept for {made['server']}")
+    print(made["uuid"])
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Secrets without their values, and whether their servers took them."""
+    json_or_table(Client().call("GET", "/secrets")["items"], COLUMNS, as_json=as_json)
+
+
+@app.command()
+def delete(secret: str) -> None:
+    """Forget a secret, by id or name, that nothing uses."""
+    Client().call("DELETE", f"/secrets/{secret}")
+    err.print("deleted")
+
+
+@app.command("rotate-key")
+def rotate_key() -> None:
+    """Seal everything with the first key of MODELYARD_ENCRYPTION_KEYS, which the server was
+    started with. The keys after it can go when nothing was unreadable."""
+    done = Client().call("POST", "/secrets/rotate-key")
+    err.print(f"{done['resealed']} sealed anew")
+    if done["unreadable"]:
+        err.print("[red]No key opens these, enter them anew:[/]")
+        print("\n".join(done["unreadable"]))
+        raise typer.Exit(FAILED)

@@ -1,0 +1,186 @@
+"""Searches with filters that callers wrote, kept away from everything else that uses the store.
+
+They have connections of their own, a time limit that the server keeps, and few of them run at
+once: whatever a caller asks for, other requests find a free connection and a free thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import errors as driver
+
+from pipeline.adapters.store import translated
+from pipeline.adapters.store_documents import Document
+from pipeline.errors import InvalidInput, Misconfigured, Overloaded, YardError
+from schemas.base import Record
+
+T = TypeVar("T")
+
+ANSWER_S: Final = 2.0
+"""What one search may take of the server's time."""
+SILENCE_S: Final = 4.0
+"""After which a server that says nothing is taken for gone."""
+WAIT_S: Final = 5.0
+"""How long a search waits for its turn."""
+CHEAP_AT_ONCE: Final = 4
+COSTLY_AT_ONCE: Final = 2
+_RAW: Final = CodecOptions(document_class=RawBSONDocument)
+_DECODED: Final = CodecOptions[Document](tz_aware=True)
+# MaxTimeMSExpired, and Interrupted by it.
+_TOO_LONG = frozenset({50, 11601})
+# A regular expression that the server's engine gave up on.
+_HOSTILE = frozenset({51156})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`query` names stored paths; `fields` are those that are read."""
+
+    query: Mapping[str, Any]
+    fields: Sequence[str]
+    sort: Sequence[tuple[str, int]]
+    limit: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    documents: list[Document]
+    total: int
+    """Matches, whatever the page."""
+
+
+class Search:
+    """Safe for concurrent use within one event loop."""
+
+    def __init__(self, client: AsyncIOMotorClient[Document], database: str) -> None:
+        self._database = client[database]
+        self._cheap = asyncio.Semaphore(CHEAP_AT_ONCE)
+        self._costly = asyncio.Semaphore(COSTLY_AT_ONCE)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, database: str) -> AsyncIterator[Search]:
+        """Does not connect yet. Raises Misconfigured for a wrong address."""
+        try:
+            client = _client(url)
+            search = cls(client, database)
+        except (driver.PyMongoError, ValueError) as error:
+            raise Misconfigured(
+                "The MongoDB address or database name is wrong: correct MODELYARD_MONGO_URL and"
+                f" MODELYARD_MONGO_DATABASE ({type(error).__name__})."
+            ) from None
+        try:
+            yield search
+        finally:
+            client.close()
+
+    async def run(
+        self, kind: type[Record], wanted: Wanted, *, is_cheap: bool, max_bytes: int
+    ) -> Found:
+        """One page and the number of all matches.
+
+        `max_bytes` bounds what a page holds. Raises InvalidInput when the search takes too long or
+        the page would hold more, Overloaded when too many searches wait, and StoreUnavailable.
+        """
+        lane = self._cheap if is_cheap else self._costly
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await lane.acquire()
+        except TimeoutError as error:
+            raise Overloaded("Too many searches run at once: try again.") from error
+        try:
+            return await self._run(self._database[kind.collection], wanted, max_bytes)
+        finally:
+            lane.release()
+
+    async def _run(
+        self, collection: AsyncIOMotorCollection[Document], wanted: Wanted, max_bytes: int
+    ) -> Found:
+        began = monotonic()
+        documents = await _asked(_page(collection, wanted, max_bytes)) if wanted.limit else []
+        if documents and len(documents) < wanted.limit:
+            return Found(documents, wanted.offset + len(documents))
+        left_s = max(0.001, ANSWER_S - (monotonic() - began))
+        return Found(documents, await _asked(_count(collection, wanted.query, left_s)))
+
+
+async def _page(
+    collection: AsyncIOMotorCollection[Document], wanted: Wanted, max_bytes: int
+) -> list[Document]:
+    # Undecoded, so that its size is known before it is unfolded.
+    cursor = collection.with_options(codec_options=_RAW).find(
+        dict(wanted.query),
+        {"_id": 0, **dict.fromkeys(wanted.fields, 1)},
+        sort=list(wanted.sort),
+        skip=wanted.offset,
+        limit=wanted.limit,
+        max_time_ms=int(ANSWER_S * 1000),
+    )
+    documents: list[Document] = []
+    size = 0
+    async for document in cursor:
+        size += len(document.raw)
+        if size > max_bytes:
+            await cursor.close()
+            raise InvalidInput(
+                f"This page would hold more than {max_bytes} bytes: ask for fewer with limit.",
+                field="limit",
+            )
+        documents.append(bson.decode(document.raw, _DECODED))
+    return documents
+
+
+async def _count(
+    collection: AsyncIOMotorCollection[Document], query: Mapping[str, Any], left_s: float
+) -> int:
+    return await collection.count_documents(dict(query), maxTimeMS=int(left_s * 1000) or 1)
+
+
+def _client(url: str) -> AsyncIOMotorClient[Document]:
+    # The driver lets its own deadline overrule the server's time limit, so it gets none.
+    return AsyncIOMotorClient(
+        _without_timeout(url),
+        appname="modelyard-search",
+        tz_aware=True,
+        readConcernLevel="majority",
+        connectTimeoutMS=2000,
+        serverSelectionTimeoutMS=2000,
+        socketTimeoutMS=int(SILENCE_S * 1000),
+        maxPoolSize=CHEAP_AT_ONCE + COSTLY_AT_ONCE,
+        maxIdleTimeMS=60_000,
+    )
+
+
+def _without_timeout(url: str) -> str:
+    return re.sub(r"(?i)(?<=[?&])timeoutMS=\d+&?", "", url)
+
+
+async def _asked(operation: Awaitable[T]) -> T:
+    try:
+        return await operation
+    except (driver.PyMongoError, BSONError, OverflowError, UnicodeError) as error:
+        raise _translated(error) from error
+
+
+def _translated(error: Exception) -> YardError:
+    match error:
+        case driver.OperationFailure(code=code) if code in _TOO_LONG:
+            return InvalidInput(
+                f"The search takes longer than {ANSWER_S:g} seconds: make it narrower."
+            )
+        case driver.OperationFailure(code=code) if code in _HOSTILE:
+            return InvalidInput("The regular expression cannot be evaluated: make it simpler.")
+    return translated(error)
