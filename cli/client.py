@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import typer
 from rich.console import Console
+from rich.text import Text
 
 out = Console()
 err = Console(stderr=True)
@@ -21,7 +22,17 @@ err = Console(stderr=True)
 FAILED, USAGE, MISSING, DENIED, UNREACHABLE = 1, 2, 3, 4, 5
 """Exit codes. 0 is success; 2 is what typer uses for wrong arguments."""
 
+Part = str | tuple[str, str]
+
 _EXITS = {401: DENIED, 403: DENIED, 404: MISSING, 410: MISSING, 422: USAGE, 400: USAGE}
+
+
+def say(console: Console, *parts: Part) -> None:
+    """Parts on one line, as they are or each with its style.
+
+    For what servers and people wrote: it is neither read as markup nor broken into lines.
+    """
+    console.print(Text.assemble(*parts), soft_wrap=True, highlight=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +146,11 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        err.print(f"[red]Nothing answers at {url}[/] ({error}). Start it with: modelyard up")
+        nobody = (f"Nothing answers at {url}", "red")
+        say(err, nobody, f" ({error}). Start it with: modelyard up")
         raise typer.Exit(UNREACHABLE) from error
     except httpx.TimeoutException as error:
-        err.print(f"[red]{url} did not answer in time.[/] Look at: modelyard doctor")
+        say(err, (f"{url} did not answer in time.", "red"), " Look at: modelyard doctor")
         raise typer.Exit(UNREACHABLE) from error
 
 
@@ -149,9 +161,10 @@ def _raise_problem(answer: httpx.Response) -> None:
         problem = answer.json()
     except json.JSONDecodeError:
         problem = {"title": answer.reason_phrase, "detail": answer.text[:500]}
-    err.print(f"[red]{problem.get('title', answer.status_code)}:[/] {problem.get('detail', '')}")
+    title = f"{problem.get('title', answer.status_code)}:"
+    say(err, (title, "red"), f" {problem.get('detail', '')}")
     for item in problem.get("errors") or []:
-        err.print(f"  {item.get('field')}: {item.get('message')}")
+        say(err, f"  {item.get('field')}: {item.get('message')}")
     raise typer.Exit(_EXITS.get(answer.status_code, FAILED))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import FAILED, USAGE, Client, err, out
+from cli.client import FAILED, USAGE, Client, err, out, say
 from cli.progress import follow
 from cli.show import age, as_document, field, json_or_table
 
@@ -120,15 +120,13 @@ def logs(
         for line in lines:
             if line:
                 entry = json.loads(line)
-                (err if entry["stream"] == "stderr" else out).print(
-                    entry["text"].rstrip("\n"), markup=False, highlight=False
-                )
+                say(err if entry["stream"] == "stderr" else out, entry["text"].rstrip("\n"))
 
 
 def _pair(text: str) -> tuple[str, str]:
     key, found, value = text.partition("=")
     if not found or not key:
-        err.print(f"[red]{text!r} is not KEY=VALUE[/]")
+        say(err, (f"{text!r} is not KEY=VALUE", "red"))
         raise typer.Exit(USAGE)
     return key, value
 
@@ -137,7 +135,7 @@ def _port(text: str) -> dict[str, Any]:
     mapping, _, protocol = text.partition("/")
     host, _, internal = mapping.rpartition(":")
     if not internal.isdigit() or not (host or "0").isdigit():
-        err.print(f"[red]{text!r} is not [HOST:]CONTAINER[/udp][/]")
+        say(err, (f"{text!r} is not [HOST:]CONTAINER[/udp]", "red"))
         raise typer.Exit(USAGE)
     return {"internal": int(internal), "host": int(host or 0), "protocol": protocol or "tcp"}
 

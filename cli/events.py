@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import Client, ServerSentEvent, out
+from cli.client import Client, ServerSentEvent, out, say
 from cli.show import field
 
 
@@ -27,11 +27,8 @@ def events(
             continue
         data = event.data.get("data", event.data)
         reason = field("reason")(data) or ""
-        out.print(
-            f"[dim]{event.id}[/] [bold]{_name(event)}[/] {data.get('name', '')}"
-            f" {data.get('status', '')} {reason}",
-            highlight=False,
-        )
+        told = f" {data.get('name', '')} {data.get('status', '')} {reason}"
+        say(out, (event.id, "dim"), " ", (_name(event), "bold"), told)
 
 
 def _name(event: ServerSentEvent) -> str:

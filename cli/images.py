@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import FAILED, Client, err, out
+from cli.client import FAILED, Client, err, out, say
 from cli.progress import follow
 from cli.show import age, as_document, field, json_or_table, size
 
@@ -47,7 +47,7 @@ def add(
     else:
         json_or_table([image], COLUMNS, as_json=False)
         for finding in image["findings"]:
-            out.print(f"  {finding['severity']}: {finding['message']} ({finding['code']})")
+            say(out, f"  {finding['severity']}: {finding['message']} ({finding['code']})")
     if image["status"] == "FAILED":
         raise typer.Exit(FAILED)
 

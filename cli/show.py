@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,11 @@ from cli.client import out
 
 Item = dict[str, Any]
 Column = tuple[str, Callable[[Item], Any]]
+
+ID = "ID"
+"""The title of columns that people copy from."""
+WIDE = 10_000
+"""Columns of what is no terminal: programs that read lines want a record on one."""
 
 _COLOURS = {
     "READY": "green",
@@ -29,12 +35,26 @@ def json_or_table(items: Sequence[Item], columns: Sequence[Column], *, as_json: 
     if as_json:
         as_document(list(items))
         return
+    table = as_table(items, columns)
+    if out.is_terminal:
+        out.print(table)
+    else:
+        Console(file=out.file, width=WIDE).print(table)
+
+
+def as_table(items: Sequence[Item], columns: Sequence[Column]) -> Table:
+    """Nothing is cut, however narrow the terminal: ids stay whole, the rest goes on below."""
+    rows = [[_cell(value(item)) for _, value in columns] for item in items]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, _ in columns:
-        table.add_column(title)
-    for item in items:
-        table.add_row(*(_cell(value(item)) for _, value in columns))
-    out.print(table)
+    for number, (title, _) in enumerate(columns):
+        widest = max((row[number].cell_len for row in rows), default=0)
+        if title == ID:
+            table.add_column(title, no_wrap=True, min_width=widest)
+        else:
+            table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def as_document(value: Any) -> None:
