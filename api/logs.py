@@ -61,7 +61,8 @@ async def read_logs(
     """Output of a container, read from the node that runs it.
 
     As plain text, or by `Accept` as JSON lines (`application/x-ndjson`, with an empty line every
-    15 seconds of silence) or as Server-Sent Events, which end with an event called `end`.
+    15 seconds of silence) or as Server-Sent Events, which end with an event called `end`, or with
+    `bye` when it is the server that stops: then ask again, with `since`.
     """
     shape = _shape(accept or TEXT)
     entries = cast(
@@ -83,6 +84,7 @@ class _Shape:
     entry: Callable[[LogEntry], bytes]
     beat: bytes = b""
     end: bytes = b""
+    bye: bytes = b""
 
 
 def _text(entry: LogEntry) -> bytes:
@@ -100,7 +102,13 @@ def _event(entry: LogEntry) -> bytes:
 _SHAPES = (
     _Shape(TEXT, _text),
     _Shape(LINES, _line, beat=b"\n"),
-    _Shape(EVENT_STREAM, _event, beat=b": still here\n\n", end=sse.control_frame("end", {})),
+    _Shape(
+        EVENT_STREAM,
+        _event,
+        beat=b": still here\n\n",
+        end=sse.control_frame("end", {}),
+        bye=sse.control_frame("bye", {"reason": "The server is stopping."}),
+    ),
 )
 
 
@@ -133,5 +141,5 @@ async def _chunks(
             yield sse.control_frame("error", {"code": error.code, "detail": error.message})
             return
         raise BrokenOff from error
-    if shape.end:
-        yield shape.end
+    if last := shape.bye if pump.cut else shape.end:
+        yield last

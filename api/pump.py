@@ -19,6 +19,8 @@ class Pump(Generic[T]):
     def __init__(self, source: AsyncGenerator[T], stop: asyncio.Event) -> None:
         self.ended = False
         """True once `take` has returned the last items."""
+        self.cut = False
+        """True when it ended because `stop` was set, not because the source did."""
         self._source = source
         self._stop = stop
         self._items: list[T] = []
@@ -53,7 +55,7 @@ class Pump(Generic[T]):
         self._moved.clear()
         self._room.set()
         if self._stopped.done():
-            self.ended = True
+            self.ended = self.cut = True
         elif self._reading.done() and not items:
             self.ended = True
             self._reading.result()

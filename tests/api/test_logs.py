@@ -124,6 +124,19 @@ async def test_a_stopping_server_ends_following(
             assert [chunk async for chunk in chunks] == []
 
 
+async def test_followers_can_tell_a_stopping_server_from_the_end(
+    app: FastAPI, fake: Front, http: AsyncClient
+) -> None:
+    fake.logs.wait = asyncio.Event().wait
+    headers = {"Accept": "text/event-stream"}
+    async with stream(http, PATH, params={"follow": "true"}, headers=headers) as reader:
+        await reader.frame()
+        drain(app)
+        while (frame := await reader.frame()).event == "log":
+            pass
+        assert frame.event == "bye"
+
+
 async def test_a_stream_that_breaks_off_can_be_told_from_one_that_ended(
     fake: Front, http: AsyncClient
 ) -> None:
