@@ -27,6 +27,7 @@ dev_needs=(
     "ab|apache2-utils"
     "jq|jq"
     "chromium|chromium"
+    "chromedriver|chromium-driver"
     "curl|curl"
     "git|git"
 )

@@ -36,7 +36,7 @@ const showWhat = ([name, image, uuid, reason, refusals]) => [
 ];
 
 const showRefusals = refusals => make("details", {},
-  make("summary", {}, "Why not elsewhere"),
+  make("summary", {}, `Refused by ${plural(Object.keys(refusals).length, "node")}`),
   make("ul", { class: "findings" }, ...Object.entries(refusals).map(([node, reasons]) =>
     make("li", {}, make("strong", {}, node), `: ${reasons.join("; ")}`))));
 
@@ -55,7 +55,11 @@ function showState([status, desired, percentage, restarts, exitCode]) {
   return shown;
 }
 
-const place = (container, names) => [names.node(container.node), container.ports];
+const isOver = ({ status }) => OVER.has(status);
+
+// What has ended holds nothing any more: its record only remembers.
+const place = (container, names) =>
+  [names.node(container.node), isOver(container) ? [] : container.ports];
 
 const showPlace = ([node, ports]) => [
   node ? make("div", {}, node) : make("span", { class: "soft" }, "none"),
@@ -70,7 +74,9 @@ function showPort({ address, host, internal, protocol }) {
 }
 
 const gpus = (container, names) => [
-  container.gpus, names.gpus(container.node, container.gpus), container.spec.gpus ?? 0,
+  isOver(container) ? [] : container.gpus,
+  names.gpus(container.node, container.gpus),
+  isOver(container) ? 0 : container.spec.gpus ?? 0,
 ];
 
 const showGpus = ([uuids, words, wanted]) => {
@@ -79,16 +85,16 @@ const showGpus = ([uuids, words, wanted]) => {
 };
 
 function actions(container, { containers, onLogs }) {
-  const { status, desired, node } = container;
+  const { desired, node } = container;
   const path = `containers/${container.uuid}`;
   const logs = make("button", { click: () => onLogs(container) }, "Logs");
   const stop = ask("Stop", "Stop container?",
-    `${container.name} is stopped and not restarted. Its logs stay, its GPUs become free.`,
+    `${container.name} will be stopped and not restarted. Its logs stay, its GPUs become free.`,
     async () => containers.put(await call(`${path}/stop`, { method: "POST" })));
   const remove = ask("Delete", "Delete container?",
-    `${container.name} is stopped, and it is removed together with its logs.`,
+    `${container.name} will be stopped and removed, together with its logs.`,
     async () => containers.put(await call(path, { method: "DELETE" })));
-  const isStoppable = !OVER.has(status) && desired === "RUNNING";
+  const isStoppable = !isOver(container) && desired === "RUNNING";
   return [node ? logs : "", isStoppable ? stop : "", desired === "DELETED" ? "" : remove];
 }
 

@@ -111,23 +111,35 @@ export class Feed {
     const patience = this.#failures ? FIRST_WAIT_MS * 2 ** this.#failures : this.#retryMs;
     const wait = Math.min(LONGEST_WAIT_MS, patience) * (0.75 + Math.random() / 2);
     this.onState("waiting", wait);
-    await new Promise(resolve => {
+    await this.#woken(wait);
+    while (this.#isResting && !this.#stop.signal.aborted) await this.#woken();
+  }
+
+  #woken(timeoutMs = null) {
+    return new Promise(resolve => {
       this.#wake = resolve;
-      if (!this.#isResting) setTimeout(resolve, wait);
+      if (timeoutMs !== null) setTimeout(resolve, timeoutMs);
     });
   }
 
   /** Browsers grant a server few connections: a page that nobody looks at gives its own back. */
   #restWhileHidden(signal) {
     let timer;
-    document.addEventListener("visibilitychange", () => {
+    const rest = () => {
+      this.#isResting = true;
+      this.#hangUp();
+    };
+    const resume = () => {
       clearTimeout(timer);
       this.#isResting = false;
-      if (document.hidden) timer = setTimeout(() => {
-        this.#isResting = true;
-        this.#hangUp();
-      }, HIDDEN_MS);
-      else this.#wake();
+      this.#wake();
+    };
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) timer = setTimeout(rest, HIDDEN_MS);
+      else resume();
     }, { signal });
+    // Browsers keep pages that were left, for the way back, with all that is open in them.
+    addEventListener("pagehide", rest, { signal });
+    addEventListener("pageshow", resume, { signal });
   }
 }

@@ -48,7 +48,8 @@ function needs(image) {
   const platform = image.platform
     && [image.platform.os, image.platform.architecture, image.platform.variant];
   return [
-    [platform?.filter(Boolean).join("/"), bytes(image.size_bytes)].filter(Boolean).join(" · "),
+    platform ? platform.filter(Boolean).join("/") : "",
+    bytes(image.size_bytes),
     gpus ? plural(gpus, "GPU") : "",
     cuda ? `CUDA ≥ ${cuda}` : "",
     driver ? `driver ≥ ${driver}` : "",
@@ -77,7 +78,7 @@ function actions(image, images, onRun) {
 async function deleteImage(image, images) {
   const said = await agreed({
     title: "Delete image?",
-    text: `${imageName(image)} is forgotten here. What lies in its registry stays.`,
+    text: `${imageName(image)} will be forgotten here. What lies in its registry stays.`,
     yes: "Delete",
   });
   if (said) images.put(await call(`images/${image.uuid}`, { method: "DELETE" }));

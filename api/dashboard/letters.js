@@ -59,7 +59,7 @@ function actions(letter, letters) {
   }));
   drop.addEventListener("click", () => carryOut(drop, async () => {
     if (!await agreed({
-      title: "Drop dead letter?", text: `${letter.subject} is forgotten for good.`, yes: "Drop",
+      title: "Drop dead letter?", text: `${letter.subject} will be forgotten for good.`, yes: "Drop",
     })) return;
     await call(`dead-letters/${letter.id}`, { method: "DELETE" });
     letters.touch(letter.id);

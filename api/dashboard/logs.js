@@ -21,6 +21,7 @@ export class Logs {
 
   constructor() {
     this.#dialog.addEventListener("close", () => this.#reading.abort());
+    addEventListener("pagehide", () => this.#dialog.close());
     for (const control of [this.#follow, this.#tail])
       control.addEventListener("change", () => this.#begin());
   }
@@ -60,7 +61,7 @@ export class Logs {
     }
   }
 
-  /** True when the container has said its last; false when the connection broke off. */
+  /** True when the container has said its last; false when only the server or the line has. */
   async #readOnce(signal) {
     const since = this.#last.time;
     const query = {
