@@ -9,6 +9,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from pipeline.adapters.store import KINDS
+from pipeline.core.lease_sweep import LeaseSweep
 from pipeline.core.unclaimed import Unclaimed
 from pipeline.services import Services, open_services
 from pipeline.settings import Settings
@@ -17,6 +18,7 @@ from workers.stages import STAGES
 from workers.sweeps import Sweep
 
 UNCLAIMED_S = 60
+LEASES_S = 60
 DELIVERIES_S = 60
 PURGE_S = 60
 
@@ -35,12 +37,15 @@ def sweeps(services: Services) -> list[Sweep]:
     """What no message asks for."""
     every_s = services.settings.sweep_interval_s
     unclaimed = Unclaimed(services.bus, services.clock, age_s=UNCLAIMED_S)
+    age_s = services.settings.stuck_after_s
+    leases = LeaseSweep(services.store, services.leases, age_s=age_s, clock=services.clock)
     return [
         Sweep("outbox", every_s, partial(send_leftovers, services)),
         Sweep("stuck", every_s, services.stuck.sweep),
         Sweep("lost nodes", every_s, services.nodes.sweep_lost),
         Sweep("deliveries", DELIVERIES_S, services.uploading.deliveries.sweep),
         Sweep("unclaimed", UNCLAIMED_S, unclaimed.sweep),
+        Sweep("leases", LEASES_S, leases.sweep),
         Sweep("registries", every_s, services.directory.sweeps.sweep),
         Sweep("deleted registries", PURGE_S, services.directory.entries.purge),
     ]

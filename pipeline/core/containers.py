@@ -166,7 +166,7 @@ class Containers:
             messages=messages,
         )
         if status is not None:
-            await self._leases.release(container.uuid, container.fence)
+            await self._leases.release(container.uuid, container.fence, node=container.node)
         await self._outbox.send(changed)
         return changed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
 from pipeline.core.containers import announce, order
 from pipeline.core.leases import Leases
-from pipeline.errors import CannotPlace, LostRace, NoCapacity
+from pipeline.errors import CannotPlace, LostRace, NoCapacity, YardError
 from pipeline.rules import placement
+from pipeline.rules.eligibility import Request
 from schemas.container import Container, Desired
-from schemas.image import Image
+from schemas.image import Image, Progress
 from schemas.node import Node
 from schemas.states import ContainerStatus as Status
 from schemas.states import ImageStatus, NodeStatus
@@ -30,8 +32,20 @@ ATTEMPTS = 20
 PLACER = "worker:placement"
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    nodes: list[Node]
+    wants: Request
+    choice: placement.Choice
+
+
 class Placing:
-    """Safe to run in several workers at once: the lease decides who placed a container."""
+    """Safe to run in several workers at once.
+
+    Each attempt claims a fencing number of its own in the record before it leases anything. So a
+    number names one attempt, whoever claims a newer one has shut the older ones out, and what an
+    attempt that died left behind can be told from what another one needs.
+    """
 
     def __init__(
         self,
@@ -52,87 +66,99 @@ class Placing:
         """Move a REQUESTED container to PLACED. Idempotent: any other state is left alone.
 
         When nothing is free the container stays REQUESTED, with the reasons per node, until the
-        sweep asks again; when nothing can ever fit it becomes FAILED.
+        sweep asks again; when nothing can ever fit, or what is asked for makes no sense, it becomes
+        FAILED. Raises LostRace when somebody else is at it, StoreUnavailable.
         """
         container = await self._store.get(Container, uuid, org=org)
         if container.status is not Status.REQUESTED or container.desired is not Desired.RUNNING:
             return
-        image = await self._store.get(Image, container.image, org=org)
-        if image.status is not ImageStatus.READY:
-            reason = f"the image is {image.status}, not READY"
-            await self._settle(container, Status.FAILED, "failed", reason, {})
-            return
+        await self._attempt(container)
+
+    async def _attempt(self, container: Container) -> None:
+        last_fence = container.fence
         for _ in range(ATTEMPTS):
             try:
-                if await self._try(container, image):
-                    return
+                plan = await self._plan(container)
             except NoCapacity as error:
-                await self._wait(container, error)
-                return
-            except CannotPlace as error:
-                values = {"refusals": _refusals(error)}
-                await self._settle(container, Status.FAILED, "failed", error.message, values)
-                return
-        raise LostRace(f"Container {uuid} lost {ATTEMPTS} races for a lease.")
+                return await self._wait(container, error)
+            except YardError as error:
+                if error.retryable:
+                    raise
+                return await self._give_up(container, error)
+            if container.fence == last_fence:
+                container = await self._claim(container)
+            await self._drop_leftovers(container, plan.nodes)
+            if await self._lease(container, plan):
+                return await self._launch(container, plan.choice)
+        raise LostRace(f"Container {container.uuid} lost {ATTEMPTS} races for a lease.")
 
-    async def _try(self, container: Container, image: Image) -> bool:
-        """One plan and one lease. False: somebody took the devices first, plan again."""
+    async def _plan(self, container: Container) -> _Plan:
+        """Raises NoCapacity, CannotPlace, InvalidInput."""
+        image = await self._store.get(Image, container.image, org=container.org)
+        if image.status is not ImageStatus.READY:
+            raise CannotPlace(f"the image is {image.status}, not READY")
         nodes = await self._store.find(
             Node, org=EVERY_ORG, where={"status": {"$ne": NodeStatus.DELETED.value}}, sort=[]
         )
-        if await self._drop_leftovers(container, nodes):
-            return False
-        fence = container.fence + 1
         wants = placement.request(container.spec, image)
-        choice = placement.plan(wants, nodes, now=self._clock(), grace_s=self._node_grace_s)
-        leased = await self._leases.acquire(
-            choice.node,
-            container=container.uuid,
-            fence=fence,
-            gpus=choice.gpus,
-            memory_bytes=wants.memory_bytes,
-            cpus=wants.cpus,
-        )
-        if leased:
-            await self._launch(container, choice, fence)
-        return leased
+        # What an earlier attempt left behind for this container counts as free.
+        open_to_it = [placement.without(node, container.uuid) for node in nodes]
+        choice = placement.plan(wants, open_to_it, now=self._clock(), grace_s=self._node_grace_s)
+        return _Plan(nodes, wants, choice)
 
-    async def _launch(self, container: Container, choice: placement.Choice, fence: int) -> None:
-        at = self._clock()
-        node = choice.node
-        placed = container.model_copy(
-            update={"node": node.uuid, "fence": fence, "gpus": list(choice.gpus)}
+    async def _claim(self, container: Container) -> Container:
+        return await self._store.change(container, {"fence": container.fence + 1}, at=self._clock())
+
+    async def _drop_leftovers(self, claimed: Container, nodes: list[Node]) -> None:
+        """Free what attempts leased that died before their record said so, or cannot say it now."""
+        for node in nodes:
+            lease = node.leases.get(claimed.uuid)
+            if lease is not None and lease.fence < claimed.fence:
+                await self._leases.release(claimed.uuid, lease.fence, node=node.uuid)
+
+    async def _lease(self, claimed: Container, plan: _Plan) -> bool:
+        """False: somebody took the devices first, plan again."""
+        return await self._leases.acquire(
+            plan.choice.node,
+            container=claimed.uuid,
+            fence=claimed.fence,
+            gpus=plan.choice.gpus,
+            memory_bytes=plan.wants.memory_bytes,
+            cpus=plan.wants.cpus,
         )
+
+    async def _launch(self, claimed: Container, choice: placement.Choice) -> None:
+        at = self._clock()
+        values: dict[str, Any] = {
+            "node": choice.node.uuid,
+            "gpus": list(choice.gpus),
+            "refusals": {},
+            # That of an earlier launch, on another node, says nothing about this one.
+            "progress": Progress(),
+        }
+        placed = claimed.model_copy(update=values)
         messages = [
             announce(
                 placed,
                 "placed",
                 at=at,
                 actor=PLACER,
-                revision=container.revision + 1,
+                revision=claimed.revision + 1,
                 status=Status.PLACED,
                 reason=None,
                 gpus=placed.gpus,
-                fence=fence,
+                fence=placed.fence,
             ),
             order(placed, "launch", at=at, actor=PLACER),
         ]
-        values = {"node": node.uuid, "fence": fence, "gpus": placed.gpus, "refusals": {}}
         try:
             container = await self._store.change(
-                container, values, at=at, status=Status.PLACED, reason=None, messages=messages
+                claimed, values, at=at, status=Status.PLACED, reason=None, messages=messages
             )
         except LostRace:
-            await self._leases.release(container.uuid, fence)
+            await self._leases.release(claimed.uuid, claimed.fence, node=choice.node.uuid)
             raise
         await self._outbox.send(container)
-
-    async def _drop_leftovers(self, container: Container, nodes: list[Node]) -> bool:
-        """Free leases of launches that crashed between the lease and the record."""
-        leftovers = [node.leases[container.uuid] for node in nodes if container.uuid in node.leases]
-        for lease in leftovers:
-            await self._leases.release(container.uuid, lease.fence)
-        return bool(leftovers)
 
     async def _wait(self, container: Container, error: NoCapacity) -> None:
         refusals = _refusals(error)
@@ -141,6 +167,10 @@ class Placing:
         await self._settle(
             container, Status.REQUESTED, "waiting", error.message, {"refusals": refusals}
         )
+
+    async def _give_up(self, container: Container, error: YardError) -> None:
+        values = {"refusals": _refusals(error)}
+        await self._settle(container, Status.FAILED, "failed", error.message, values)
 
     async def _settle(
         self,
@@ -167,6 +197,6 @@ class Placing:
         await self._outbox.send(container)
 
 
-def _refusals(error: CannotPlace) -> dict[str, list[str]]:
+def _refusals(error: YardError) -> dict[str, list[str]]:
     nodes: dict[str, list[dict[str, str]]] = error.facts.get("nodes", {})
     return {name: [reason["detail"] for reason in reasons] for name, reasons in nodes.items()}

@@ -69,6 +69,21 @@ def plan(request: Request, nodes: Iterable[Node], now: datetime, *, grace_s: flo
     return Choice(best, _pick(request, best))
 
 
+def without(node: Node, container: str) -> Node:
+    """The node as it would be if this container held nothing of it."""
+    lease = node.leases.get(container)
+    if lease is None:
+        return node
+    return node.model_copy(
+        update={
+            "leases": {name: held for name, held in node.leases.items() if name != container},
+            "held": {gpu: holder for gpu, holder in node.held.items() if holder != container},
+            "leased_memory_bytes": node.leased_memory_bytes - lease.memory_bytes,
+            "leased_cpus": node.leased_cpus - lease.cpus,
+        }
+    )
+
+
 def _refusal(refused: dict[str, list[Reason]]) -> CannotPlace:
     nodes = {name: [reason.facts() for reason in each] for name, each in refused.items()}
     if not refused:
