@@ -55,6 +55,13 @@ _NEWEST = (("created_at", -1), ("_id", -1))
 _LISTED = (("org", 1), ("deleted", 1))
 _OLDEST = (("created_at", 1), ("container_registry_id", 1))
 
+_LAUNCHING = (
+    ContainerStatus.REQUESTED,
+    ContainerStatus.PLACED,
+    ContainerStatus.PULLING,
+    ContainerStatus.CREATED,
+)
+
 _PAGES = Index("org_newest", (("org", 1), *_NEWEST))
 _PAGES_BY_STATUS = Index("status_org_newest", (("status", 1), ("org", 1), *_NEWEST))
 _PAGES_BY_NAME = Index("name_org_newest", (*_ascending("name", "org"), *_NEWEST))
@@ -85,6 +92,11 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
                 "status": _living(ContainerStatus),
                 "desired": {"$in": [Desired.RUNNING.value, Desired.STOPPED.value]},
             },
+        ),
+        Index(
+            "waiting",
+            _ascending("status", "updated_at"),
+            only={"status": {"$in": [state.value for state in _LAUNCHING]}},
         ),
         Index("node_status", _ascending("node", "status")),
         Index("image_status", _ascending("image", "status")),
