@@ -5,7 +5,7 @@ Another launch engine, GPU inventory or registry client is one more file that fu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -168,7 +168,7 @@ class Engine(Protocol):
 
     def logs(
         self, id: str, *, tail: int | None, since: datetime | None, follow: bool
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine, None]:
         """Ends with the output, or when a followed container ends.
 
         `since` is inclusive, in whole microseconds. Raises ContainerMissing and, when the stream
@@ -178,7 +178,7 @@ class Engine(Protocol):
 
     def events(
         self, *, since: datetime | None, labels: Mapping[str, str]
-    ) -> AsyncIterator[EngineEvent]:
+    ) -> AsyncGenerator[EngineEvent, None]:
         """Container events until cancelled; raises EngineUnavailable when the stream is cut.
 
         `since` (inclusive) replays what the engine remembers: its newest few hundred events, and

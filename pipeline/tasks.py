@@ -1,9 +1,9 @@
-"""Background tasks that end when they are told to."""
+"""Tasks: background ones that end when they are told to, and many side by side."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,3 +39,26 @@ async def uncut(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return task.result()
+
+
+def is_cancelled() -> bool:
+    """Whether a CancelledError that is caught here was meant for the task that runs now, and not
+    for something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def for_each(
+    items: Iterable[T], work: Callable[[T], Awaitable[object]], *, at_once: int
+) -> None:
+    """Work on all of them, `at_once` side by side. Raises the first failure once all have ended."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def in_turn(item: T) -> None:
+        async with turns:
+            await work(item)
+
+    outcomes = await asyncio.gather(*map(in_turn, items), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -27,6 +27,8 @@ class Gpu(Shape):
     healthy: bool = True
     fault: str | None = None
     """Why it is cordoned, for instance `XID 79`."""
+    lost: bool = False
+    """It fell off the bus: nothing that runs can use it any more."""
     simulated: bool = False
 
 

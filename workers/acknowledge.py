@@ -10,6 +10,7 @@ from typing import Any
 from fast_depends.exceptions import ValidationError
 from faststream import BaseMiddleware
 
+from pipeline import tasks
 from pipeline.adapters.bus import Delivered
 from pipeline.core.burials import Burials
 from pipeline.errors import PoisonMessage, YardError
@@ -46,7 +47,7 @@ class Acknowledge(BaseMiddleware):
         try:
             await call_next(msg)
         except asyncio.CancelledError:
-            if not _is_cancelled():
+            if not tasks.is_cancelled():
                 return await self._settle(
                     RuntimeError("Something the handler awaited was cancelled.")
                 )
@@ -108,11 +109,6 @@ class Acknowledge(BaseMiddleware):
             return "retried"
         await self._delivered.ack()
         return "buried"
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _named(error: Exception) -> Exception:

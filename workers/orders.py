@@ -23,8 +23,8 @@ def register(broker: YardBroker, agent: Agent) -> None:
             case "launch":
                 await agent.launches.launch(order, last_try=last_try)
             case "stop":
-                await agent.launches.stop(order)
+                await agent.endings.stop(order)
             case "remove":
-                await agent.launches.remove(order)
+                await agent.endings.remove(order)
             case _:
                 raise PoisonMessage(f"No agent knows how to {verb}.")

@@ -7,7 +7,7 @@ A family of files: this one says what is asked of an engine, `engine_link` how o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Self
@@ -217,7 +217,7 @@ class DockerEngine:
 
     async def logs(
         self, id: str, *, tail: int | None, since: datetime | None, follow: bool
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine, None]:
         decoder = LogDecoder()
         params = shapes.log_params(tail=tail, since=since, follow=follow)
         pieces = self._link.stream("GET", f"{_at(id)}/logs", endless=follow, params=params)
@@ -230,7 +230,7 @@ class DockerEngine:
 
     async def events(
         self, *, since: datetime | None, labels: Mapping[str, str]
-    ) -> AsyncIterator[EngineEvent]:
+    ) -> AsyncGenerator[EngineEvent, None]:
         lines = JsonLines()
         params = {"filters": shapes.event_filters(labels)}
         params |= {"since": times.written(since)} if since else {}

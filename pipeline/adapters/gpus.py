@@ -100,6 +100,7 @@ class NvmlInventory:
         try:
             self._last[index] = tuple(devices(self._nvml, index, watch))
         except self._nvml.NVMLError as error:
-            broken = {"healthy": False, "fault": str(error)}
+            lost = error.value == self._nvml.NVML_ERROR_GPU_IS_LOST
+            broken = {"healthy": False, "fault": str(error), "lost": lost}
             return tuple(gpu.model_copy(update=broken) for gpu in self._last.get(index, ()))
         return self._last[index]

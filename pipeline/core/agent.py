@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.core import logs, records
+from pipeline.core.counterparts import Counterparts
+from pipeline.core.devices import Devices
+from pipeline.core.endings import Endings
 from pipeline.core.launches import Launches
 from pipeline.core.leases import Leases
 from pipeline.core.node_records import NodeRecords
@@ -16,6 +19,7 @@ from pipeline.core.probes import Ask, Probes
 from pipeline.core.pulling import Pulling
 from pipeline.core.registration import Registration
 from pipeline.core.restarts import Restarts
+from pipeline.core.upkeep import Upkeep
 from pipeline.core.watching import Watching
 from pipeline.errors import YardError
 from pipeline.ports import Engine, GpuInventory
@@ -36,7 +40,7 @@ RETRY_S = 1
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """`launches` carries out orders; `run` does everything that nobody has to order."""
+    """`launches` and `endings` carry out orders; `run` does everything that nobody has to order."""
 
     settings: Settings
     uuid: str
@@ -44,6 +48,7 @@ class Agent:
     bus: Bus
     engine: Engine
     launches: Launches
+    endings: Endings
     watching: Watching
     restarts: Restarts
     probes: Probes
@@ -66,18 +71,31 @@ class Agent:
         clock: records.Clock,
     ) -> Agent:
         """Join the parts; contacts nobody. Raises Misconfigured for labels that are not pairs."""
-        site = Site(settings.installation, uuid)
-        mine = NodeRecords(store, outbox, Leases(store), node=uuid, clock=clock)
-        pulling = Pulling(engine, store, secrets, mine, stall_s=settings.pull_stall_s)
-        launches = Launches(engine, mine, pulling, site=site, settings=settings)
-        restarts = Restarts(launches.restart, retry_s=settings.restart_backoff_s, clock=clock)
-        probes = Probes(launches, restarts, ask)
+        devices = Devices(gpus)
         registration = Registration(
-            store, outbox, engine, gpus, settings, uuid=uuid, name=name, clock=clock
+            store, outbox, engine, devices, settings, uuid=uuid, name=name, clock=clock
         )
-        watching = Watching(engine, launches, mine, (restarts.follow, probes.follow), site=site)
+        mine = NodeRecords(store, outbox, Leases(store), node=uuid, clock=clock)
+        site = Site(settings.installation, uuid)
+        counterparts = Counterparts(engine, mine, site=site, settings=settings)
+        pulled = registration.images_changed
+        stall_s = settings.pull_stall_s
+        pulling = Pulling(engine, store, secrets, mine, stall_s=stall_s, pulled=pulled)
+        endings = Endings(counterparts, pulling)
+        upkeep = Upkeep(counterparts, devices)
+        restarts, probes = _following(mine, upkeep, ask, settings)
         return cls(
-            settings, uuid, name, bus, engine, launches, watching, restarts, probes, registration
+            settings=settings,
+            uuid=uuid,
+            name=name,
+            bus=bus,
+            engine=engine,
+            launches=Launches(counterparts, pulling, devices, settings=settings),
+            endings=endings,
+            watching=Watching(engine, counterparts, endings, upkeep),
+            restarts=restarts,
+            probes=probes,
+            registration=registration,
         )
 
     async def run(self) -> None:
@@ -104,6 +122,8 @@ class Agent:
                 node = await self.registration.beat(reconciled=not doubt.is_set())
             except YardError as error:
                 log.warning("heartbeat not recorded: %s", error)
+            except Exception:
+                log.exception("heartbeat not recorded")
             else:
                 if node.status is not NodeStatus.READY:
                     doubt.set()
@@ -116,14 +136,31 @@ class Agent:
                     await doubt.wait()
             except TimeoutError:
                 log.debug("no reason to doubt; comparing anyway")
-            try:
-                await self.watching.reconcile()
-                node = await self.registration.beat(reconciled=True)
-            except YardError as error:
-                log.warning("could not compare containers with the store: %s", error)
-                await asyncio.sleep(RETRY_S)
-                continue
-            if node.status is NodeStatus.READY:
+            if await self._compared():
                 doubt.clear()
             else:
                 await asyncio.sleep(RETRY_S)
+
+    async def _compared(self) -> bool:
+        """True when everything is understood and the node is READY."""
+        try:
+            await self.watching.reconcile()
+            self.registration.images_changed()
+            node = await self.registration.beat(reconciled=True)
+        except YardError as error:
+            log.warning("could not compare containers with the store: %s", error)
+        except Exception:
+            log.exception("could not compare containers with the store")
+        else:
+            return node.status is NodeStatus.READY
+        return False
+
+
+def _following(
+    mine: NodeRecords, upkeep: Upkeep, ask: Ask, settings: Settings
+) -> tuple[Restarts, Probes]:
+    retry_s = settings.restart_backoff_s
+    restarts = Restarts(upkeep.restart, node=mine.node, retry_s=retry_s, clock=mine.clock)
+    probes = Probes(upkeep, ask, node=mine.node)
+    mine.followers += [restarts.follow, probes.follow]
+    return restarts, probes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -68,8 +69,9 @@ class Logs:
             request.model_dump_json().encode(),
             idle_s=IDLE_S,
         )
-        async for chunk in chunks:
-            yield LogEntry.model_validate_json(chunk)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield LogEntry.model_validate_json(chunk)
 
 
 async def serve(engine: Engine, node: str, payload: bytes) -> AsyncIterator[bytes]:
@@ -81,8 +83,9 @@ async def serve(engine: Engine, node: str, payload: bytes) -> AsyncIterator[byte
         since=request.since,
         follow=request.follow,
     )
-    async for line in lines:
-        yield _encode(line)
+    async with aclosing(lines):
+        async for line in lines:
+            yield _encode(line)
 
 
 def _encode(line: LogLine) -> bytes:

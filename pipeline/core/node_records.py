@@ -1,21 +1,27 @@
-"""How one agent writes the records of the containers on its node."""
+"""How one agent reads and writes the records of the containers on its node."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
 from pipeline.core.containers import announce
 from pipeline.core.leases import Leases
+from pipeline.core.replacing import place_anew
+from pipeline.errors import Fenced
 from pipeline.rules.observation import OVER
-from schemas.container import Container
+from schemas.container import Container, Desired
 from schemas.image import Progress
 from schemas.states import ContainerStatus as Status
 
 if TYPE_CHECKING:
     from pipeline.adapters.store import Store
     from pipeline.core.outbox import Outbox
+
+Follower = Callable[[Container], None]
+"""Told of every record as it is now: a restart timer, a probe."""
 
 
 class NodeRecords:
@@ -26,6 +32,7 @@ class NodeRecords:
     ) -> None:
         self.node = node
         self.clock = clock
+        self.followers: list[Follower] = []
         self._store = store
         self._outbox = outbox
         self._leases = leases
@@ -34,9 +41,33 @@ class NodeRecords:
         """Raises NotFound."""
         return await self._store.get(Container, uuid, org=EVERY_ORG)
 
-    async def here(self) -> list[Container]:
-        """Every undeleted container whose newest launch is on this node."""
-        where = {"node": self.node, "status": {"$ne": Status.DELETED.value}}
+    async def mine(self, uuid: str, *, fence: int | None = None) -> Container:
+        """One whose newest launch, number `fence` when given, is on this node.
+
+        Raises Fenced otherwise, and NotFound. Whoever writes a record of a container asks here
+        first: an agent that was thought dead must not write about a launch elsewhere.
+        """
+        container = await self.load(uuid)
+        if container.node != self.node or (fence is not None and fence < container.fence):
+            raise Fenced(
+                f"What was asked of container {uuid} is outdated: its newest launch is"
+                f" {container.fence}, on node {container.node}."
+            )
+        return container
+
+    async def here(self, seen: Collection[str]) -> list[Container]:
+        """Of the containers whose newest launch is on this node: those that are not over, those
+        whose removal is not done, and, in whatever state, those that the engine has: `seen`."""
+        ended = {"$in": [Status.STOPPED.value, Status.FAILED.value]}
+        living = {"$nin": [status.value for status in OVER]}
+        where = {
+            "node": self.node,
+            "$or": [
+                {"status": living},
+                {"status": ended, "desired": Desired.DELETED.value},
+                {"_id": {"$in": list(seen)}, "status": ended},
+            ],
+        }
         return await self._store.find(Container, org=EVERY_ORG, where=where, sort=[])
 
     async def move(
@@ -55,7 +86,7 @@ class NodeRecords:
             container,
             kind,
             at=at,
-            actor=f"node:{self.node}",
+            actor=self._actor,
             revision=container.revision + 1,
             status=status,
             reason=reason,
@@ -64,9 +95,10 @@ class NodeRecords:
         container = await self._store.change(
             container, values, at=at, status=status, reason=reason, messages=[message]
         )
+        self.tell(container)
         await self._outbox.send(container)
         if status in OVER:
-            await self._leases.release(container.uuid, container.fence)
+            await self._leases.release(container.uuid, container.fence, node=self.node)
         return container
 
     async def advance(self, container: Container, progress: Progress) -> Container:
@@ -79,3 +111,28 @@ class NodeRecords:
             values={"progress": facts},
             progress=facts,
         )
+
+    async def send_away(self, container: Container, reason: str) -> Container:
+        """Have it placed anew. Its lease stays until `release`."""
+        changed = await place_anew(
+            self._store,
+            self._outbox,
+            container,
+            at=self.clock(),
+            actor=self._actor,
+            reason=reason,
+        )
+        self.tell(changed)
+        return changed
+
+    async def release(self, container: Container) -> None:
+        await self._leases.release(container.uuid, container.fence, node=self.node)
+
+    def tell(self, container: Container) -> None:
+        """Let the followers know a record that was read or written."""
+        for follow in self.followers:
+            follow(container)
+
+    @property
+    def _actor(self) -> str:
+        return f"node:{self.node}"

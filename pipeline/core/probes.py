@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from pipeline.core.launches import Launches
-from pipeline.core.restarts import Restarts
-from pipeline.errors import YardError
+from pipeline import tasks
+from pipeline.core.upkeep import Upkeep
+from pipeline.errors import Fenced, NotFound, YardError
 from schemas.container import Container, HealthCheck
 from schemas.states import ContainerStatus as Status
 
@@ -21,50 +21,83 @@ PROBED = frozenset({Status.RUNNING, Status.UNHEALTHY})
 
 
 class Probes:
-    """One task per probed container; it ends when the container no longer runs."""
+    """One task per run of a probed container: after a restart its start period begins anew."""
 
-    def __init__(self, launches: Launches, restarts: Restarts, ask: Ask) -> None:
-        self._launches = launches
-        self._restarts = restarts
+    def __init__(self, upkeep: Upkeep, ask: Ask, *, node: str) -> None:
+        self._upkeep = upkeep
         self._ask = ask
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._node = node
+        self._probes: dict[str, _Probe] = {}
 
     def follow(self, container: Container) -> None:
-        """Begin to probe a container that runs, unless it is probed already. Idempotent."""
-        check = container.spec.health
-        running = self._tasks.get(container.uuid)
-        if check is None or container.status not in PROBED or (running and not running.done()):
+        """Probe it while it runs on this node, and only then. Idempotent."""
+        check, probe = container.spec.health, self._probes.get(container.uuid)
+        is_up = container.status in PROBED and container.node == self._node
+        if check is not None and is_up and probe is not None and probe.is_of(container):
+            probe.container = container
             return
-        self._tasks[container.uuid] = asyncio.create_task(self._probe(container, check))
+        if probe is not None:
+            del self._probes[container.uuid]
+            probe.end()
+        if check is not None and is_up:
+            self._probes[container.uuid] = _Probe(container, check, self._upkeep, self._ask)
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        probes = list(self._probes.values())
+        self._probes.clear()
+        await tasks.end(*(probe.task for probe in probes))
 
-    async def _probe(self, container: Container, check: HealthCheck) -> None:
+
+class _Probe:
+    def __init__(self, container: Container, check: HealthCheck, upkeep: Upkeep, ask: Ask) -> None:
+        self.container = container
+        """As its record was when this agent last read or wrote it."""
+        self._check = check
+        self._upkeep = upkeep
+        self._ask = ask
+        self.task = asyncio.create_task(self._run(), name=f"probe {container.uuid}")
+
+    def is_of(self, container: Container) -> bool:
+        """The same launch, started as often, and still at it."""
+        mine = self.container
+        same_run = (mine.fence, mine.restarts) == (container.fence, container.restarts)
+        return same_run and not self.task.done()
+
+    def end(self) -> None:
+        # The probe that has found out itself that there is no more to do ends without help.
+        if self.task is not asyncio.current_task():
+            self.task.cancel()
+
+    async def _run(self) -> None:
         failures = 0
-        await asyncio.sleep(check.start_period_s)
-        while True:
-            failure = await self._fails(container, check)
+        await asyncio.sleep(self._check.start_period_s)
+        while self.container.status in PROBED:
+            failure = await self._failure()
             failures = failures + 1 if failure else 0
-            if failure is None or failures >= check.retries:
+            if self._is_news(failure, failures):
                 try:
-                    current = await self._launches.probed(container.uuid, failure=failure)
-                except YardError as error:
-                    log.warning("health of container %s not recorded: %s", container.uuid, error)
-                else:
-                    if current is None or current.status not in PROBED:
-                        del self._tasks[container.uuid]
-                        return
-                    container = current
-                    self._restarts.follow(current)
-            await asyncio.sleep(check.interval_s)
+                    await self._tell(failure)
+                except (Fenced, NotFound):
+                    return
+            await asyncio.sleep(self._check.interval_s)
 
-    async def _fails(self, container: Container, check: HealthCheck) -> str | None:
-        port = next((p for p in container.ports if p.internal == check.port), None)
+    def _is_news(self, failure: str | None, failures: int) -> bool:
+        if failure is None:
+            return self.container.status is Status.UNHEALTHY
+        return self.container.status is Status.RUNNING and failures >= self._check.retries
+
+    async def _tell(self, failure: str | None) -> None:
+        uuid, fence = self.container.uuid, self.container.fence
+        try:
+            self.container = await self._upkeep.probed(uuid, fence=fence, failure=failure)
+        except (Fenced, NotFound):
+            raise
+        except YardError as error:
+            log.warning("health of container %s is not recorded: %s", uuid, error)
+
+    async def _failure(self) -> str | None:
+        check, ports = self._check, self.container.ports
+        port = next((port for port in ports if port.internal == check.port), None)
         if port is None:
             return f"its health check fails: port {check.port} is not published"
         try:

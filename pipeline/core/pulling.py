@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline import tasks
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core.node_records import NodeRecords
+from pipeline.errors import LostRace
 from pipeline.ports import Credentials, Engine
 from pipeline.rules import references
 from schemas.container import Container
@@ -17,8 +21,12 @@ if TYPE_CHECKING:
     from pipeline.core.secrets import Secrets
 
 
+AT_ONCE = 12
+"""Pulls that one engine is asked for at the same time; the others wait for their turn."""
+
+
 class Pulling:
-    """Nothing is remembered between calls: what is present is asked of the engine each time."""
+    """What is present is asked of the engine each time; only what is under way is remembered."""
 
     def __init__(
         self,
@@ -28,31 +36,58 @@ class Pulling:
         records: NodeRecords,
         *,
         stall_s: float,
+        pulled: Callable[[], None],
     ) -> None:
+        """`pulled` is told that the engine has another image."""
         self._engine = engine
         self._store = store
         self._secrets = secrets
         self._records = records
         self._stall_s = stall_s
+        self._pulled = pulled
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
 
     async def ensure(self, container: Container) -> Container:
         """Have the pinned image on the engine. Present images cost one call and no event.
 
-        Raises PullFailed, PullDenied, DiskFull, EngineUnavailable; LostRace when the owner changed
-        his mind, which also ends the pull.
+        Raises PullFailed, PullDenied, DiskFull, EngineUnavailable, and NotFound and Misconfigured
+        for a secret that cannot be used; LostRace when the owner changed his mind, which also ends
+        the pull.
         """
         if await self._engine.image_id(container.pull) is not None:
             return container
-        container = await self._records.move(container, Status.PULLING, "pull.started")
         meter = _Meter(self._records, container)
-        await self._engine.pull(
-            container.pull,
-            credentials=await self._credentials(container),
-            platform=None,
-            stall_s=self._stall_s,
-            progress=meter.advance,
-        )
-        return meter.container
+        pull = asyncio.create_task(self._pull(meter), name=f"pull {container.pull}")
+        self._under_way[container.uuid] = pull
+        try:
+            await pull
+        except asyncio.CancelledError:
+            if tasks.is_cancelled():
+                raise
+            raise LostRace(f"The pull for {container.uuid} was called off.") from None
+        finally:
+            del self._under_way[container.uuid]
+        self._pulled()
+        return meter.completed()
+
+    def interrupt(self, uuid: str) -> None:
+        """End the pull for a container, if there is one under way."""
+        if (pull := self._under_way.get(uuid)) is not None:
+            pull.cancel()
+
+    async def _pull(self, meter: _Meter) -> None:
+        container = meter.container
+        credentials = await self._credentials(container)
+        async with self._turns:
+            meter.container = await self._records.move(container, Status.PULLING, "pull.started")
+            await self._engine.pull(
+                container.pull,
+                credentials=credentials,
+                platform=None,
+                stall_s=self._stall_s,
+                progress=meter.advance,
+            )
 
     async def _credentials(self, container: Container) -> Credentials | None:
         image = await self._store.get(Image, container.image, org=EVERY_ORG)
@@ -68,10 +103,17 @@ class _Meter:
     def __init__(self, records: NodeRecords, container: Container) -> None:
         self.container = container
         self._records = records
+        self._told = Progress()
 
     async def advance(self, done: int, total: int | None) -> None:
         percentage = min(99, done * 100 // total) if total else 0
         if percentage <= self.container.progress.percentage:
             return
-        progress = Progress(done_bytes=done, total_bytes=total, percentage=percentage)
-        self.container = await self._records.advance(self.container, progress)
+        self._told = Progress(done_bytes=done, total_bytes=total, percentage=percentage)
+        self.container = await self._records.advance(self.container, self._told)
+
+    def completed(self) -> Container:
+        """The container with the whole of it done, for whoever writes its record next."""
+        done = self._told.total_bytes or self._told.done_bytes
+        whole = Progress(done_bytes=done, total_bytes=done, percentage=100)
+        return self.container.model_copy(update={"progress": whole})

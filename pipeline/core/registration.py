@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
-from pipeline.errors import AlreadyExists, EngineUnavailable, LostRace, Misconfigured
-from pipeline.ports import Engine, EngineInfo, GpuInventory, GpuReading
+from pipeline.core.devices import Devices
+from pipeline.errors import AlreadyExists, EngineError, GpusUnreadable, LostRace, Misconfigured
+from pipeline.ports import Engine, EngineInfo, GpuReading
 from pipeline.settings import Settings
 from schemas.image import Platform
 from schemas.node import Inventory, Node
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from pipeline.core.outbox import Outbox
 
 log = logging.getLogger(__name__)
+
+LEAST_LOOK_S = 5.0
+"""An engine that takes longer to say what it has is given up for this heartbeat, so that the node
+is seen to be alive: a slow engine must not look like a machine that is gone."""
 
 _NODES = uuids.UUID("0c1a2f6e-0f0a-4d43-93a4-0f2b8f1f5a77")
 
@@ -39,7 +44,7 @@ class Registration:
         store: Store,
         outbox: Outbox,
         engine: Engine,
-        gpus: GpuInventory,
+        devices: Devices,
         settings: Settings,
         *,
         uuid: str,
@@ -50,7 +55,7 @@ class Registration:
         self._store = store
         self._outbox = outbox
         self._engine = engine
-        self._gpus = gpus
+        self._devices = devices
         self._org = settings.org_id
         self._uuid = uuid
         self._name = name
@@ -58,6 +63,13 @@ class Registration:
         self._labels = _labels(settings.node_labels)
         self._clock = clock
         self._started_at = clock()
+        self._look_s = max(LEAST_LOOK_S, settings.node_grace_s / 2)
+        self._image_changes = 1
+        self._told_changes = 0
+
+    def images_changed(self) -> None:
+        """The next heartbeat tells anew which images the engine has."""
+        self._image_changes += 1
 
     async def beat(self, *, reconciled: bool) -> Node:
         """Write a heartbeat with the inventory as it is now. Idempotent.
@@ -66,24 +78,40 @@ class Registration:
         whose containers are not understood yet. A node that was LOST has to reconcile anew, since
         its containers may run elsewhere by now.
         """
-        status, reason, inventory = await self._look()
+        changes = self._image_changes
+        status, reason, facts = await self._look()
         node = await self._store.find_one(Node, org=EVERY_ORG, where={"_id": self._uuid})
         was_lost = node is not None and node.status is NodeStatus.LOST
         if status is NodeStatus.READY and (was_lost or not reconciled):
             status, reason = NodeStatus.NOT_READY, "the agent is comparing its containers"
         if node is None:
-            node = await self._register(status, reason, inventory)
-        return await self._write(node, status, reason, inventory)
+            node = await self._register(status, reason, facts)
+        node = await self._write(node, status, reason, facts)
+        if "images" in facts:
+            self._told_changes = changes
+        return node
 
-    async def _look(self) -> tuple[NodeStatus, str | None, Inventory | None]:
+    async def _look(self) -> tuple[NodeStatus, str | None, dict[str, Any]]:
+        """What is known about the machine. It beats also when engine or GPUs do not answer."""
         try:
-            info = await self._engine.info()
-        except EngineUnavailable as error:
-            return NodeStatus.NOT_READY, error.message, None
-        return NodeStatus.READY, None, _inventory(info, await asyncio.to_thread(self._gpus.read))
+            async with asyncio.timeout(self._look_s):
+                return NodeStatus.READY, None, await self._facts()
+        except (EngineError, GpusUnreadable) as error:
+            return NodeStatus.NOT_READY, error.message, {}
+        except TimeoutError:
+            slow = f"the engine did not say within {self._look_s:g} s what it has"
+            return NodeStatus.NOT_READY, slow, {}
+
+    async def _facts(self) -> dict[str, Any]:
+        info = await self._engine.info()
+        inventory = _inventory(info, await self._devices.read())
+        facts: dict[str, Any] = {"inventory": inventory.model_dump()}
+        if self._told_changes < self._image_changes:
+            facts["images"] = sorted(await self._engine.image_digests())
+        return facts
 
     async def _register(
-        self, status: NodeStatus, reason: str | None, inventory: Inventory | None
+        self, status: NodeStatus, reason: str | None, facts: dict[str, Any]
     ) -> Node:
         at = self._clock()
         node = Node(
@@ -97,7 +125,7 @@ class Registration:
             name=self._name,
             address=self._address,
             labels=self._labels,
-            inventory=inventory or _unknown(),
+            inventory=facts.get("inventory") or _unknown(),
             last_heartbeat=at,
             agent_started_at=self._started_at,
         )
@@ -110,18 +138,15 @@ class Registration:
         return node
 
     async def _write(
-        self, node: Node, status: NodeStatus, reason: str | None, inventory: Inventory | None
+        self, node: Node, status: NodeStatus, reason: str | None, facts: dict[str, Any]
     ) -> Node:
         at = self._clock()
-        values: dict[str, Any] = {
+        values: dict[str, Any] = facts | {
             "last_heartbeat": at,
             "agent_started_at": self._started_at,
             "address": self._address,
             "labels": self._labels,
         }
-        if inventory is not None:
-            values["inventory"] = inventory.model_dump()
-            values["images"] = sorted(await self._engine.image_digests())
         if node.status is status:
             beaten = await self._store.update(
                 Node,

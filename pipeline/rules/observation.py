@@ -12,8 +12,8 @@ from pipeline.ports import EngineContainer
 from schemas.container import Container, Desired, RestartPolicy
 from schemas.states import ContainerStatus as Status
 
-LAUNCHING = frozenset({Status.REQUESTED, Status.PLACED, Status.PULLING})
-LIVE = frozenset({Status.CREATED, Status.RUNNING, Status.UNHEALTHY, Status.RESTARTING, Status.LOST})
+LAUNCHING = frozenset({Status.REQUESTED, Status.PLACED, Status.PULLING, Status.CREATED})
+"""A launch is under way, or will be ordered anew: it finds and says what is there."""
 OVER = frozenset({Status.STOPPED, Status.FAILED, Status.DELETED})
 
 
@@ -32,10 +32,6 @@ class Verdict:
     reason: str | None
     values: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def frees_leases(self) -> bool:
-        return self.status in OVER
-
 
 def judge(
     record: Container, seen: EngineContainer | None, *, now: datetime, rules: RestartRules
@@ -48,7 +44,7 @@ def judge(
     if seen is None:
         return _absent(record)
     if seen.state == "created":
-        return _refused(record, seen) if seen.error else None
+        return _unstarted(record, seen)
     if seen.running:
         return _alive(record, seen, now, rules)
     return _exited(record, seen, now, rules)
@@ -69,11 +65,14 @@ def _absent(record: Container) -> Verdict | None:
         return Verdict(Status.STOPPED, "stopped as requested; nothing is left on the engine")
     if record.status in LAUNCHING:
         return None
-    return Verdict(Status.FAILED, "the container was removed from the engine by somebody else")
+    gone = "the container was removed from the engine by somebody else"
+    return Verdict(Status.FAILED, gone, {"restart_at": None})
 
 
-def _refused(record: Container, seen: EngineContainer) -> Verdict | None:
-    if record.status in LAUNCHING:
+def _unstarted(record: Container, seen: EngineContainer) -> Verdict | None:
+    if record.desired is Desired.STOPPED:
+        return Verdict(Status.STOPPED, "stopped as requested before it was started")
+    if record.status in LAUNCHING or record.desired is Desired.DELETED or not seen.error:
         return None
     return Verdict(Status.FAILED, f"the engine could not start it: {seen.error}")
 
@@ -105,17 +104,24 @@ def _alive(
 
 def unhealthy(record: Container, why: str | None, now: datetime, rules: RestartRules) -> Verdict:
     """It runs and its probe fails: restarted after the backoff, unless its policy says no."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"healthy_since": None}
     if record.spec.restart is not RestartPolicy.NO:
         wait = next_backoff(record, now=now, rules=rules)
-        values = {"backoff_s": wait, "restart_at": now + timedelta(seconds=wait)}
+        values |= {"backoff_s": wait, "restart_at": now + timedelta(seconds=wait)}
     return Verdict(Status.UNHEALTHY, why or "its health check fails", values)
+
+
+def not_started(record: Container, why: str, now: datetime, rules: RestartRules) -> Verdict:
+    """A restart that failed: tried again after the backoff."""
+    wait = next_backoff(record, now=now, rules=rules)
+    again = {"backoff_s": wait, "restart_at": now + timedelta(seconds=wait), "healthy_since": None}
+    return Verdict(Status.RESTARTING, f"{why} Tried again in {wait:g} s.", again)
 
 
 def _exited(
     record: Container, seen: EngineContainer, now: datetime, rules: RestartRules
 ) -> Verdict | None:
-    code = {"exit_code": seen.exit_code, "restart_at": None}
+    code = {"exit_code": seen.exit_code, "restart_at": None, "healthy_since": None}
     if record.desired is Desired.DELETED:
         return None
     if record.desired is Desired.STOPPED:

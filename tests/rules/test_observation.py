@@ -78,7 +78,9 @@ def test_a_failing_image_health_check_makes_it_unhealthy_with_a_time_for_the_res
 
 def test_an_unhealthy_container_that_must_not_restart_gets_no_time() -> None:
     record = a_record(restart=RestartPolicy.NO)
-    assert verdict(record, seen_as("running", health="unhealthy")).values == {}
+    found = verdict(record, seen_as("running", health="unhealthy"))
+    assert found.status is Status.UNHEALTHY
+    assert "restart_at" not in found.values
 
 
 def test_recovered_health_makes_it_running_and_takes_the_restart_back() -> None:
