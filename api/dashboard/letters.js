@@ -29,7 +29,7 @@ const why = ({ code, reason, attempts, history, stage, id }) =>
 function showWhy({ code, reason, attempts, history, stage, id: number }) {
   const payload = make("pre", { tabindex: 0 }, "…");
   const details = make("details", {},
-    make("summary", {}, plural(attempts, "attempt")),
+    make("summary", {}, `Payload and ${plural(attempts, "attempt")}`),
     soft(stage ? `on ${stage}` : ""),
     make("ul", { class: "findings" }, ...history.map(attempt =>
       make("li", {}, `${attempt.number}. `, make("code", {}, attempt.code), ` ${attempt.reason}`))),
