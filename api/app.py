@@ -26,6 +26,7 @@ from api import (
     metrics,
     models,
     models_image,
+    models_load,
     nodes,
     registries,
     registry_answers,
@@ -37,7 +38,6 @@ from api import (
     yard_secrets,
 )
 from api.doors import Doors
-from api.lingering import Linger
 from api.methods import HeadAsGet, Methods
 from api.metrics import Counted, Metrics
 from api.models_errors import PREFIX as MODELS_DOOR
@@ -64,6 +64,7 @@ ROUTERS = (
     sessions.router,
     models.router,
     models_image.router,
+    models_load.router,
     registry_db.router,
     registries.router,
     secrets.router,
@@ -110,7 +111,6 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     app.add_middleware(failures.Unforeseen, doors=doors)
     app.add_middleware(Counted, metrics=measured)
     app.add_middleware(HeadAsGet, methods=methods)
-    app.add_middleware(Linger)
     return app
 
 

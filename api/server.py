@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import drain
+from api.lingering import Linger
 from pipeline.settings import Settings
 
 STALL_S = 60.0
@@ -56,7 +57,7 @@ class Server(uvicorn.Server):
 def server(app: FastAPI, settings: Settings) -> Server:
     """Not started yet: `run` it in a process of its own, or await `serve` in a running loop."""
     config = uvicorn.Config(
-        app,
+        Linger(app),
         host=settings.api_host,
         port=settings.api_port,
         http=BoundedProtocol,

@@ -79,20 +79,33 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             Search.open(settings.mongo_url, settings.mongo_database)
         )
         http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
+        nodes_http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
         ingest = await stack.enter_async_context(open_ingest(settings))
-        yield _joined(settings, store, search, bus, outbox, http, ingest, records.now)
+        yield _joined(
+            _Ground(settings, store, search, bus, outbox, http, nodes_http, ingest, records.now)
+        )
 
 
-def _joined(
-    settings: Settings,
-    store: Store,
-    search: Search,
-    bus: Bus,
-    outbox: Outbox,
-    http: GuardedHttp,
-    ingest: Ingest,
-    clock: records.Clock,
-) -> Services:
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is open: everything else is built on it."""
+
+    settings: Settings
+    store: Store
+    search: Search
+    bus: Bus
+    outbox: Outbox
+    http: GuardedHttp
+    """For addresses that users give."""
+    nodes_http: GuardedHttp
+    """For containers of ours, on nodes of ours."""
+    ingest: Ingest
+    clock: records.Clock
+
+
+def _joined(ground: _Ground) -> Services:
+    settings, store = ground.settings, ground.store
+    bus, outbox, http, clock = ground.bus, ground.outbox, ground.http, ground.clock
     registry = RegistryClient(
         http,
         host_platform=platforms.parse(settings.host_platform),
@@ -102,8 +115,11 @@ def _joined(
     secrets = Secrets(store, outbox, settings, clock)
     images = Images(store, outbox, secrets, clock)
     containers = Containers(store, outbox, images, leases, clock)
+    logs = Logs(bus, containers)
+    model = ModelServices.build(
+        store, outbox, secrets, containers, logs, ground.nodes_http, settings, clock
+    )
     grace_s = settings.node_grace_s
-    model = ModelServices.build(store, outbox, secrets, containers, settings, clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -115,16 +131,7 @@ def _joined(
         access=Access(store, settings, clock),
         secrets=secrets,
         secret_logins=SecretLogins(store, outbox, secrets, registry, clock),
-        directory=RegistryServices.build(
-            store,
-            search,
-            outbox,
-            secrets,
-            registry,
-            settings,
-            clock=clock,
-            jitter=random.Random().random,
-        ),
+        directory=_directory(ground, secrets, registry),
         images=images,
         validation=Validation(
             store, outbox, registry, secrets, timeout_s=settings.validation_timeout_s, clock=clock
@@ -140,10 +147,23 @@ def _joined(
             clock=clock,
         ),
         stuck=Stuck(store, outbox, settings, clock),
-        logs=Logs(bus, containers),
+        logs=logs,
         dead_letters=DeadLetters(bus, home=settings.org_id),
         model=model,
-        uploading=Uploading.build(store, outbox, ingest, model.deliveries, settings, clock),
+        uploading=Uploading.build(store, outbox, ground.ingest, model.deliveries, settings, clock),
+    )
+
+
+def _directory(ground: _Ground, secrets: Secrets, client: RegistryClient) -> RegistryServices:
+    return RegistryServices.build(
+        ground.store,
+        ground.search,
+        ground.outbox,
+        secrets,
+        client,
+        ground.settings,
+        clock=ground.clock,
+        jitter=random.Random().random,
     )
 
 

@@ -24,6 +24,16 @@ class NodeOrder(Shape):
     """Number of the launch that this belongs to; an older one than the newest seen is refused."""
 
 
+class VersionOrder(Shape):
+    """An order about one version of a model."""
+
+    identifier: str
+    """Of the model."""
+    version: str
+    attempt: str | None = None
+    """Which attempt it belongs to; left out by automation, which asks for a new one."""
+
+
 class RegistryUpdate(Shape):
     """A change to an entry of the registry directory."""
 

@@ -88,12 +88,6 @@ class LoadTest(Shape):
     step: int = 0
     """1: bringing the image to a node; 2: asking the container."""
     percentage: int = 0
-    starts: int = 0
-    """Containers begun so far; one that exits at once gets more than one chance."""
-    waiting_since: datetime | None = None
-    """When it was first seen that no node is free."""
-    started_at: datetime | None = None
-    """Of the first container: from here the timeout counts."""
     passed: bool | None = None
     """Decided before the container is removed, so that a killed worker's successor knows."""
     fault: Fault | None = None
@@ -109,8 +103,6 @@ class TrialRun(Shape):
     asked_by: str | None = None
     image: str | None = None
     step: int = 0
-    starts: int = 0
-    waiting_since: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     updated_at: datetime | None = None

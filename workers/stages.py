@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from workers import containers, images, registries, secrets
+from workers import containers, images, models, registries, secrets
 
-STAGES: Final = (images, containers, registries, secrets)
+STAGES: Final = (images, containers, models, registries, secrets)

@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.adapters.http_guard import GuardedHttp
 from pipeline.core import records
 from pipeline.core.containers import Containers
+from pipeline.core.load_process import LoadProcess
+from pipeline.core.logs import Logs
+from pipeline.core.model_containers import ModelContainers
 from pipeline.core.model_deliveries import ModelDeliveries
 from pipeline.core.model_files import ModelFiles
+from pipeline.core.model_process import ModelProcess
+from pipeline.core.model_starts import ModelStarts
 from pipeline.core.model_versions import ModelVersions
 from pipeline.core.model_writes import ModelWrites
 from pipeline.core.models import Models
 from pipeline.core.secrets import Secrets
 from pipeline.settings import Settings
+from schemas.model import LoadTest
 
 if TYPE_CHECKING:
     from pipeline.adapters.store import Store
@@ -28,6 +35,7 @@ class ModelServices:
     versions: ModelVersions
     files: ModelFiles
     deliveries: ModelDeliveries
+    loads: LoadProcess
 
     @classmethod
     def build(
@@ -36,14 +44,27 @@ class ModelServices:
         outbox: Outbox,
         secrets: Secrets,
         containers: Containers,
+        logs: Logs,
+        http: GuardedHttp,
         settings: Settings,
         clock: records.Clock,
     ) -> ModelServices:
+        """`http` must be allowed to contact nodes."""
         writes = ModelWrites(store, outbox, clock)
         versions = ModelVersions(store, outbox, writes, clock)
+        deliveries = ModelDeliveries(store, outbox, writes, secrets, containers, settings, clock)
+        running = ModelContainers(
+            store, containers, logs, http, node_grace_s=settings.node_grace_s, clock=clock
+        )
+        starts = ModelStarts(running, clock)
+        stuck_s = settings.stuck_after_s
+        tests = ModelProcess[LoadTest](
+            store, outbox, writes, "load", stuck_after_s=stuck_s, clock=clock
+        )
         return cls(
             models=Models(store, outbox, versions, clock),
             versions=versions,
             files=ModelFiles(store, clock),
-            deliveries=ModelDeliveries(store, outbox, writes, secrets, containers, settings, clock),
+            deliveries=deliveries,
+            loads=LoadProcess(writes, tests, deliveries, running, starts, settings),
         )

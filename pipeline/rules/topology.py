@@ -85,9 +85,22 @@ def _commands(resource: str, verb: str, workers: int = 8) -> StagePlan:
     )
 
 
+def _proofs(verb: str) -> StagePlan:
+    """Long work: noticed soon when its worker died, and handed on as often as workers do."""
+    return StagePlan(
+        durable=f"image-{verb}",
+        stream=COMMANDS,
+        subject=f"yard.cmd.*.image.{verb}",
+        ack_wait_s=10,
+        max_deliver=20,
+        workers=32,
+    )
+
+
 IMAGE_CREATE = _commands("image", "create")
 IMAGE_VALIDATE = _commands("image", "validate", workers=32)
 IMAGE_DELETE = _commands("image", "delete")
+IMAGE_LOAD = _proofs("load")
 CONTAINER_CREATE = _commands("container", "create", workers=16)
 CONTAINER_PLACE = _commands("container", "place", workers=16)
 CONTAINER_STOP = _commands("container", "stop")
@@ -101,6 +114,7 @@ STAGES = (
     IMAGE_CREATE,
     IMAGE_VALIDATE,
     IMAGE_DELETE,
+    IMAGE_LOAD,
     CONTAINER_CREATE,
     CONTAINER_PLACE,
     CONTAINER_STOP,

@@ -54,6 +54,9 @@ class Version:
         assert settled.status_code == 200, settled.text
         return dict(settled.json())
 
+    async def load(self, **options: Any) -> httpx.Response:
+        return await self.call("POST", "load-process", **options)
+
     async def settled(self, *, seconds: float = 30) -> httpx.Response:
         """What polling answers once the delivery has succeeded or failed."""
         answer: httpx.Response | None = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
-from pipeline.stack.app import ApiPiece
+from pipeline.stack.app import ApiPiece, AppPiece
 from tests.support.image_delivery import push
 from tests.support.images import busybox_image
+from tests.support.model_images import model_image
 from tests.support.models_door import Door
 from tests.support.services import Services
 from tests.support.system import System, a_system
@@ -28,12 +29,14 @@ async def models_system(
     nats = services.nats()
     await nats.start()
     where = {
+        # Known to tests that read what is published.
         "NATS_URL": nats.url,
         "MONGO_URL": mongo_url,
         "REGISTRY": registry_host,
         "DOCKER_HOST": docker_host,
         "LINK_TIMEOUT_S": "4",
         "STUCK_AFTER_S": "30",
+        "LOAD_WAIT_S": "3",
     }
     folder = tmp_path_factory.mktemp("models")
     async with a_system(folder, random.Random(), **where) as system:
@@ -42,14 +45,18 @@ async def models_system(
 
 
 @pytest.fixture(scope="session")
-async def api(models_system: System) -> ApiPiece:
+async def api(models_system: System, worker: AppPiece) -> ApiPiece:
     system = models_system
     api = await system.api()
-    await system.worker()
     await system.agent()
     await system.login(api)
     await system.nodes(api)
     return api
+
+
+@pytest.fixture(scope="session")
+async def worker(models_system: System) -> AppPiece:
+    return await models_system.worker()
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +80,31 @@ def linked(registry_host: str) -> str:
     """Reference of an image that is there; it is no model."""
     push(busybox_image(), registry_host, "models/location/classifier", "0.2.0")
     return f"{registry_host}/models/location/classifier:0.2.0"
+
+
+Models = Callable[..., str]
+"""Makes a model that behaves as the given variables say; returns its reference."""
+
+
+@pytest.fixture(scope="session")
+def models(registry_host: str) -> Models:
+    def push_one(*, platform: str = "linux/amd64", **env: str) -> str:
+        image = model_image(platform=platform, **env)
+        name = f"models/tiny:{image.digest[7:19]}"
+        push(image, registry_host, *name.split(":"))
+        return f"{registry_host}/{name}"
+
+    return push_one
+
+
+@pytest.fixture(scope="session")
+def well(models: Models) -> str:
+    return models()
+
+
+@pytest.fixture
+async def no_containers_stay(models_system: System) -> AsyncIterator[None]:
+    """After the test, no container of its system is on the engine, running or not."""
+    yield
+    left = await models_system.engine_containers()
+    assert left == []

@@ -1,0 +1,86 @@
+"""§9: what is published about a version's image."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from typing import Any
+
+from pipeline.adapters.bus import Bus
+from pipeline.rules import topology
+from tests.connected.models.conftest import Models
+from tests.support.models_door import Door, Version
+from tests.support.system import System
+from tests.support.waiting import eventually
+
+
+async def published(system: System, made: Version) -> list[tuple[str, dict[str, Any]]]:
+    """Kind and data of every event about the image of a version, in order."""
+    found = []
+    async with (
+        Bus.open(system.settings["NATS_URL"], name="test") as bus,
+        aclosing(bus.read(0, "default")) as events,
+    ):
+        async for event in events:
+            subject = topology.parse_event(event.subject)
+            data = json.loads(event.data)
+            if subject.resource == "image" and data.get("identifier") == made.identifier:
+                found.append((subject.kind, data))
+    return found
+
+
+async def until(system: System, made: Version, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    latest: list[tuple[str, dict[str, Any]]] = []
+
+    async def is_told() -> bool:
+        nonlocal latest
+        latest = await published(system, made)
+        return kind in [each for each, _ in latest]
+
+    await eventually(is_told)
+    return latest
+
+
+async def test_an_upload_and_a_load_are_told_step_by_step(
+    door: Door, models: Models, models_system: System
+) -> None:
+    made = await door.create("x")
+    await made.delivered(models(STATUS_DELAY="1"))
+    await made.load()
+    told = await until(models_system, made, "load.completed")
+    kinds = [kind for kind, _ in told]
+    progressed = [data for kind, data in told if kind == "load.progressed"]
+    assert [kind for kind in kinds if kind != "load.progressed"] == [
+        "upload.started",
+        "upload.completed",
+        "load.started",
+        "container.stopped",
+        "load.completed",
+    ]
+    for _, data in told:
+        assert (data["identifier"], data["version"]) == (made.identifier, "1.0.0")
+        assert data["containerImage"]["status"] == data["status"]
+    assert told[1][1]["containerImage"]["percentage"] == 100
+    assert told[-1][1]["containerImage"] == await made.get("container-image")
+    percents = [data["containerImage"]["loadPercentage"] for data in progressed]
+    assert percents == sorted(set(percents))
+    assert {data["containerImage"]["step"] for data in progressed} <= {1, 2}
+    revisions = [data["revision"] for _, data in told if data]
+    assert revisions == sorted(revisions)
+
+
+async def test_failures_are_told(
+    door: Door, models: Models, models_system: System, registry_host: str
+) -> None:
+    absent = await door.create("x")
+    await absent.link(f"{registry_host}/no/such:1", username="joe", password="hunter2-secret")
+    told = await until(models_system, absent, "upload.failed")
+    assert [kind for kind, _ in told] == ["upload.started", "upload.failed"]
+    assert told[-1][1]["containerImage"]["status"] == "failed"
+    assert "hunter2" not in json.dumps(told)
+    sick = await door.create("x")
+    await sick.delivered(models(STATUS_TYPE="text/plain"))
+    await sick.load()
+    told = await until(models_system, sick, "load.failed")
+    assert told[-1][1]["containerImage"]["status"] == "failed"
+    assert "text/plain" in told[-1][1]["containerImage"]["technicalInformation"]
