@@ -29,7 +29,7 @@ COPY api /app/api
 COPY cli /app/cli
 RUN mkdir -p /var/lib/modelyard/state && chown -R 10001:10001 /var/lib/modelyard/state \
     && python3 -m compileall -q /app
-ENV PYTHONPATH=/app:/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+ENV MALLOC_ARENA_MAX=1 PYTHONPATH=/app:/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     MODELYARD_STATE=/var/lib/modelyard/state MODELYARD_API_HOST=0.0.0.0
 WORKDIR /var/lib/modelyard/state
 USER 10001:10001

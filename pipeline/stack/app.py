@@ -28,7 +28,8 @@ class AppPiece(Piece):
         """The environment is all."""
 
     def environment(self) -> Mapping[str, str]:
-        return self._env
+        # Each of the drivers' threads would otherwise get a heap of its own, and keep it.
+        return {"MALLOC_ARENA_MAX": "1"} | dict(self._env)
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", self._module]
