@@ -28,6 +28,7 @@ from pipeline.adapters.registry import RegistryClient
 from pipeline.rules import references
 from pipeline.stack.ports import any_free
 from pipeline.stack.registry import RegistryPiece
+from tests.bench.rows import Row, keep
 from tests.support.images import MEDIA_TYPES, TinyImage, busybox_image
 
 IMAGES = 400
@@ -48,16 +49,18 @@ class Measured:
     again: float
     """The same tags a second time."""
 
-    def __str__(self) -> str:
-        rows = [("skopeo inspect, one after another", self.skopeo)]
-        rows += [
-            ("fresh images, a repository each", self.apart),
-            (f"fresh tags, {TAGS_PER_REPOSITORY} in a repository", self.together),
-            ("the same tags again", self.again),
+    def rows(self) -> list[Row]:
+        named = [
+            ("the same images again, as a loop of skopeo does", self.again),
+            (f"images never seen, {TAGS_PER_REPOSITORY} in a repository", self.together),
+            ("images never seen, a repository each", self.apart),
         ]
-        return "\n".join(
-            f"{name:<40}{rate:>8.0f}/s{rate / self.skopeo:>8.1f} ×" for name, rate in rows
-        )
+        return [self._row(what, rate) for what, rate in named]
+
+    def _row(self, what: str, rate: float) -> Row:
+        ratio = rate / self.skopeo
+        baseline = f"skopeo inspect in a loop: {self.skopeo:.0f}/s"
+        return Row(what, f"{rate:.0f}/s", baseline, ratio, "≥ 20", ratio >= 20)
 
 
 async def measure(registry: str) -> Measured:
@@ -143,7 +146,7 @@ async def main() -> None:
         registry = RegistryPiece(Path(folder), port=any_free(random.Random()))
         await registry.start()
         try:
-            print(await measure(registry.host))
+            keep("validation", (await measure(registry.host)).rows())
         finally:
             await registry.stop()
 
