@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,11 +42,11 @@ class Browser:
         self._http = http
         self._session = ""
 
-    async def begin(self, profile: Path) -> None:
-        """`profile` is a folder that does not exist yet or is empty."""
+    async def begin(self, folder: Path) -> None:
+        """Everything that it writes lies in `folder`, which is empty at first."""
         options = {
-            "args": [*FLAGS, f"--user-data-dir={profile}"],
-            "binary": program("chromium", remedy="run `make setup`."),
+            "args": [*FLAGS, f"--user-data-dir={folder / 'profile'}"],
+            "binary": str(_leashed(folder, program("chromium", remedy="run `make setup`."))),
         }
         wanted = {
             "browserName": "chrome",
@@ -128,11 +129,12 @@ class Browser:
 
 @asynccontextmanager
 async def a_browser(folder: Path) -> AsyncIterator[Browser]:
-    """Its profile and the driver's log lie in `folder`."""
+    """All that it writes lies in `folder`; it ends with this process, however that ends."""
     port = any_free(random.Random())
     driver = Process(
         [program("chromedriver", remedy="run `make setup`."), f"--port={port}"],
         log=folder / "chromedriver.log",
+        env={**os.environ, "HOME": str(folder)},
     )
     driver.start()
     try:
@@ -140,12 +142,20 @@ async def a_browser(folder: Path) -> AsyncIterator[Browser]:
             assert await probes.until(lambda: _is_ready(http), timeout_s=START_S), "no chromedriver"
             browser = Browser(http)
             try:
-                await browser.begin(folder / "profile")
+                await browser.begin(folder)
                 yield browser
             finally:
                 await browser.end()
     finally:
         await driver.stop(grace_s=5)
+
+
+def _leashed(folder: Path, chromium: str) -> Path:
+    """A program that is the browser, but does not outlive the driver that starts it."""
+    script = folder / "chromium"
+    script.write_text(f'#!/bin/sh\nexec setpriv --pdeathsig KILL -- {chromium} "$@"\n')
+    script.chmod(0o755)
+    return script
 
 
 async def _is_ready(http: httpx.AsyncClient) -> bool:
