@@ -116,13 +116,22 @@ async def own_dockerd(services: Services) -> AsyncIterator[DockerdPiece]:
     await piece.stop()
 
 
-@pytest.fixture
-async def store(mongo_url: str) -> AsyncIterator[Store]:
-    """Over a database of its own, with its indexes."""
-    from pipeline.adapters.store import Store
+@pytest.fixture(scope="session")
+def database() -> str:
+    """Name of the database that `store` opens for one test after the other."""
+    return f"test-{uuid.uuid4().hex}"
 
-    async with Store.open(mongo_url, f"test-{uuid.uuid4().hex}") as store:
+
+@pytest.fixture
+async def store(mongo_url: str, database: str) -> AsyncIterator[Store]:
+    """With its indexes and nothing in it. Making those anew for each test would cost more than
+    most tests do."""
+    from pipeline.adapters.store import KINDS, Store
+
+    async with Store.open(mongo_url, database) as store:
         await store.prepare()
+        for kind in KINDS:
+            await store._collection(kind).delete_many({})
         yield store
 
 

@@ -1,0 +1,16 @@
+"""A node over a real store, with an engine in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.adapters.store import Store
+from tests.support.node_rig import NodeRig, node_rig
+
+
+@pytest.fixture
+async def rig(store: Store) -> AsyncIterator[NodeRig]:
+    async with node_rig(store) as rig:
+        yield rig
