@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ports import EngineContainer
-from pipeline.rules.observation import OVER, RestartRules, judge, next_backoff, unhealthy
+from pipeline.rules.observation import (
+    OVER,
+    RestartRules,
+    judge,
+    next_backoff,
+    not_started,
+    unhealthy,
+)
 from schemas.container import Container, ContainerSpec, Desired, HealthCheck, RestartPolicy
 from schemas.states import CONTAINER_TRANSITIONS
 from schemas.states import ContainerStatus as Status
@@ -192,3 +199,23 @@ def test_every_verdict_is_a_legal_move(
     found = verdict(record, seen or None)
     if found is not None and found.status is not status:
         assert found.status in CONTAINER_TRANSITIONS[status]
+
+
+def test_a_container_that_was_created_only_is_stopped_by_a_requested_stop() -> None:
+    for status in (Status.PLACED, Status.PULLING, Status.CREATED):
+        found = verdict(a_record(status, desired=Desired.STOPPED), seen_as("created"))
+        assert found.status is Status.STOPPED
+
+
+def test_a_launch_that_failed_to_start_is_left_to_whoever_launches() -> None:
+    assert verdict(a_record(Status.CREATED), seen_as("created", error="no port")) is None
+    assert verdict(a_record(Status.CREATED), None) is None
+
+
+def test_an_end_is_the_end_of_the_health_before_it() -> None:
+    long_ago = NOW - timedelta(hours=1)
+    died = verdict(a_record(healthy_since=long_ago, backoff_s=80), seen_as("exited", exit_code=1))
+    assert died.values["backoff_s"] == 10
+    assert died.values["healthy_since"] is None
+    again = a_record(Status.RESTARTING, backoff_s=10, healthy_since=None)
+    assert not_started(again, "no.", NOW, RULES).values["backoff_s"] == 20
