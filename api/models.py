@@ -133,4 +133,4 @@ async def _model(yard: Services, caller: Principal, identifier: str) -> dict[str
 
 async def _whole(yard: Services, record: ModelVersion) -> dict[str, Any]:
     image = await yard.model.deliveries.current(record)
-    return models_views.version(record, image, {})
+    return models_views.version(record, image, await yard.model.runs.show(record))

@@ -39,7 +39,7 @@ def model(versioned: Versioned) -> Members:
         "latestActiveVersion": versioned.latest_active,
         "versions": [each.version for each in versioned.versions],
         "isActive": versioned.latest_active is not None,
-        "image": _picture(record.uuid, record.picture_description),
+        "image": _picture(record.picture_description),
         "createdAt": time_text(record.created_at),
         "updatedAt": time_text(record.updated_at),
     }
@@ -138,7 +138,5 @@ def _output(record: ModelOutput) -> Members:
     }
 
 
-def _picture(identifier: str, description: str | None) -> Members | None:
-    if description is None:
-        return None
-    return {"url": f"/api/models/{identifier}/image", "description": description}
+def _picture(description: str | None) -> Members | None:
+    return None if description is None else {"description": description}

@@ -56,6 +56,8 @@ STATUS: Mapping[type[errors.YardError], int] = {
     errors.LaunchFailed: 422,
     errors.NeverListened: 422,
     errors.PlatformUnavailable: 422,
+    errors.RunFailed: 422,
+    errors.RunTimedOut: 422,
     errors.StatusContentType: 422,
     errors.StatusError: 422,
     errors.StatusNotJson: 422,

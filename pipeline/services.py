@@ -117,7 +117,7 @@ def _joined(ground: _Ground) -> Services:
     containers = Containers(store, outbox, images, leases, clock)
     logs = Logs(bus, containers)
     model = ModelServices.build(
-        store, outbox, secrets, containers, logs, ground.nodes_http, settings, clock
+        store, bus, outbox, secrets, containers, logs, ground.nodes_http, settings, clock
     )
     grace_s = settings.node_grace_s
     return Services(

@@ -102,19 +102,20 @@ class TrialRun(Shape):
     phase: Phase = Phase.NONE
     asked_by: str | None = None
     image: str | None = None
+    requirement: int = DEFAULT_REQUIREMENT
     step: int = 0
+    """0 until the container answers, then 1 to 4."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    updated_at: datetime | None = None
     engine: str | None = None
     """Name of the node."""
     input_size: int = 0
     """Bytes of all inputs."""
     elapsed_ms: int = 0
     """Of `POST /run`."""
+    passed: bool | None = None
+    """Decided before the container is removed, as that of a load test."""
     fault: Fault | None = None
-    decided: bool = False
-    """The outcome is known, the container is about to be removed."""
     alive_at: datetime | None = None
 
 
@@ -122,11 +123,16 @@ class Serving(Shape):
     """The container that answers `run` calls until it is idle."""
 
     id: str
-    container: str
+    """Of its start: its containers are found by that."""
     image: str
+    requirement: int
+    container: str | None = None
+    """uuid, once it answers."""
     used_at: datetime
     requests: dict[str, datetime] = Field(default_factory=dict)
     """Calls under way: id → when each ends at the latest."""
+    is_ending: bool = False
+    """Somebody removes it; nobody may use it any more."""
 
 
 class Model(Record):

@@ -42,6 +42,7 @@ def sweeps(services: Services) -> list[Sweep]:
     return [
         Sweep("outbox", every_s, partial(send_leftovers, services)),
         Sweep("stuck", every_s, services.stuck.sweep),
+        Sweep("trial runs", every_s, services.model.runs.sweep),
         Sweep("load tests", every_s, services.model.loads.sweep),
         Sweep("lost nodes", every_s, services.nodes.sweep_lost),
         Sweep("deliveries", DELIVERIES_S, services.uploading.deliveries.sweep),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from prometheus_client import CollectorRegistry
 
 from pipeline.adapters.bus import Bus
+from pipeline.core import container_files
 from pipeline.core.agent import Agent
 from pipeline.rules import topology
 from pipeline.services import open_agent
@@ -25,11 +28,25 @@ async def serve(agent: Agent, bus: Bus, *, registry: CollectorRegistry, drain_s:
         registry=registry,
         drain_s=drain_s,
     )
-    logs = bus.serve_stream(topology.agent_service(agent.uuid, "logs"), agent.logs)
-    async with logs, asyncio.TaskGroup() as group:
+    async with _services(agent, bus), asyncio.TaskGroup() as group:
         looking_after = group.create_task(agent.run(), name="agent")
         await app.run(handling)
         looking_after.cancel()
+
+
+@asynccontextmanager
+async def _services(agent: Agent, bus: Bus) -> AsyncIterator[None]:
+    """What others may ask of the agent while it runs."""
+    served = {
+        "logs": agent.logs,
+        container_files.PUT: agent.files.put_inputs,
+        container_files.GET: agent.files.get_outputs,
+    }
+    async with AsyncExitStack() as stack:
+        for name, handler in served.items():
+            subject = topology.agent_service(agent.uuid, name)
+            await stack.enter_async_context(bus.serve_stream(subject, handler))
+        yield
 
 
 async def work(settings: Settings, registry: CollectorRegistry) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pipeline.core.load_process import LoadProcess
+from pipeline.core.run_process import RunProcess
 from pipeline.rules import topology
 from pipeline.services import Services
 from schemas.commands import VersionOrder
+from schemas.message import Message
 from workers.broker import YardBroker
 from workers.envelope import Command
 from workers.intake import stage
@@ -18,14 +21,25 @@ def register(broker: YardBroker, services: Services) -> None:
     @stage(broker, topology.IMAGE_LOAD)
     async def load(order: VersionOrder, command: Command, last_try: LastTry) -> None:
         """Prove that a container of a version's image starts and answers. It may take long."""
-        loads = services.model.loads
-        org = topology.parse_command(command.subject).org
-        if order.attempt is None:
-            await loads.request(sender(command), order.identifier, order.version, key=command.id)
-            return
-        try:
-            await loads.carry_out(org, order)
-        except Exception as error:
-            if last_try:
-                await loads.give_up(org, order, error)
-            raise
+        await _carry_out(services.model.loads, order, command, last_try)
+
+    @stage(broker, topology.IMAGE_RUN)
+    async def run(order: VersionOrder, command: Command, last_try: LastTry) -> None:
+        """Run a version with its test input and keep what it gives. It may take long."""
+        await _carry_out(services.model.runs, order, command, last_try)
+
+
+async def _carry_out(
+    process: LoadProcess | RunProcess, order: VersionOrder, command: Message, last_try: bool
+) -> None:
+    if order.attempt is None:
+        asking = sender(command)
+        await process.request(asking, order.identifier, order.version, key=command.id)
+        return
+    org = topology.parse_command(command.subject).org
+    try:
+        await process.carry_out(org, order)
+    except Exception as error:
+        if last_try:
+            await process.give_up(org, order, error)
+        raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.core import logs, records
+from pipeline.core.container_files import FileService
 from pipeline.core.counterparts import Counterparts
 from pipeline.core.devices import Devices
 from pipeline.core.endings import Endings
@@ -53,6 +54,7 @@ class Agent:
     restarts: Restarts
     probes: Probes
     registration: Registration
+    files: FileService
 
     @classmethod
     def build(
@@ -96,6 +98,7 @@ class Agent:
             restarts=restarts,
             probes=probes,
             registration=registration,
+            files=FileService(engine, store, site),
         )
 
     async def run(self) -> None:

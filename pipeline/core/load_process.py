@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from pipeline.core import records
-from pipeline.core.model_containers import ModelContainers, acting_for, spec_for
+from pipeline.core.model_containers import acting_for, spec_for
 from pipeline.core.model_deliveries import ModelDeliveries, require_complete
-from pipeline.core.model_process import ModelProcess, fault_of
-from pipeline.core.model_starts import LOOK_S, UP, ModelStarts, Moment, Start
+from pipeline.core.model_launches import Moment, Start
+from pipeline.core.model_process import Course, ModelProcess, fault_of
+from pipeline.core.model_starts import ModelStarts
 from pipeline.core.model_writes import ModelWrites
 from pipeline.errors import Conflict, ModelRefused, Superseded
 from pipeline.rules import load_progress
 from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.commands import VersionOrder
-from schemas.container import Container
 from schemas.image import Image
 from schemas.model import Fault, LoadTest, ModelVersion, Phase
 
 log = logging.getLogger(__name__)
-
-BEAT_S: Final = 2
-"""How often whoever carries out a test says that he still does."""
 
 
 class LoadProcess:
@@ -37,17 +31,14 @@ class LoadProcess:
         writes: ModelWrites,
         process: ModelProcess[LoadTest],
         deliveries: ModelDeliveries,
-        containers: ModelContainers,
         starts: ModelStarts,
         settings: Settings,
     ) -> None:
         self._writes = writes
         self._process = process
         self._deliveries = deliveries
-        self._containers = containers
         self._starts = starts
         self._place_s = settings.load_wait_s
-        self._grace_s = settings.stop_grace_s
         self.sweep = process.sweep
 
     async def request(
@@ -92,43 +83,42 @@ class LoadProcess:
         if image is None or not self._process.is_current(version, order):
             await self._starts.remove_stale(acting_for(org, None), order.attempt)
             return
-        start = self._start(version, image)
-        test = _Test(version, image, start)
+        course = Course(version, image, self._start(version, image))
         try:
             if version.load.passed is None:
-                fault = await self._prove(test)
-                await self._note_outcome(test, fault)
-            await self._end(test)
+                fault = await self._prove(course)
+                await self._process.note(course, {"passed": fault is None, "fault": fault})
+            await self._end(course)
         except Superseded:
-            log.info("load test %s is void", start.id)
-            await self._starts.clear(start)
+            log.info("load test %s is void", course.start.id)
+            await self._starts.clear(course.start)
 
     async def give_up(self, org: str, order: VersionOrder, error: Exception) -> None:
         """End a test that no try could carry out."""
         version = await self._writes.load(org, order.identifier, order.version)
         image = await self._deliveries.current(version)
         if image is not None and self._process.is_current(version, order):
-            test = _Test(version, image, self._start(version, image))
-            await self._note_outcome(test, fault_of(error))
-            await self._end(test)
+            course = Course(version, image, self._start(version, image))
+            await self._process.note(course, {"passed": False, "fault": fault_of(error)})
+            await self._end(course)
 
     # --- carrying out
 
-    async def _prove(self, test: _Test) -> Fault | None:
+    async def _prove(self, course: Course) -> Fault | None:
         async def report(moment: Moment) -> None:
-            await self._advance(test, moment)
+            await self._advance(course, moment)
 
         try:
-            await self._starts.bring_up(test.start, report)
+            await self._starts.bring_up(course.start, report)
         except ModelRefused as error:
             return fault_of(error)
         return None
 
-    async def _advance(self, test: _Test, moment: Moment) -> None:
+    async def _advance(self, course: Course, moment: Moment) -> None:
         """At most one write and one event per percent. Raises Superseded."""
         step, percentage = load_progress.progress(moment.container, moment.waited)
-        if percentage <= test.version.load.percentage:
-            await self._beat(test)
+        if percentage <= course.version.load.percentage:
+            await self._process.beat(course)
             return
 
         def update(load: LoadTest, _at: datetime) -> dict[str, int] | None:
@@ -136,30 +126,11 @@ class LoadProcess:
                 return None
             return {"step": step, "percentage": percentage}
 
-        test.version = await self._process.write(
-            test.version, test.image, update, lambda _load: ["load.progressed"]
-        )
+        await self._process.write(course, update, lambda _load: ["load.progressed"])
 
-    async def _beat(self, test: _Test) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - test.beaten_at >= BEAT_S:
-            await self._process.beat(test.version)
-            test.beaten_at = now
-
-    async def _note_outcome(self, test: _Test, fault: Fault | None) -> None:
-        """Before its containers are removed: who takes over must know it."""
-        outcome = {"passed": fault is None, "fault": fault}
-        test.version = await self._process.write(
-            test.version, test.image, lambda _load, _at: outcome, lambda _load: []
-        )
-
-    async def _end(self, test: _Test) -> None:
+    async def _end(self, course: Course) -> None:
         """Leave no container, and only then answer."""
-        container = await self._starts.current(test.start)
-        if container is not None and container.status in UP:
-            await self._shut_down(test, container)
-        await self._starts.clear(test.start)
-        ended = ["container.stopped"] if container is not None else []
+        was_there = await self._starts.wind_down(course.start, lambda: self._process.beat(course))
 
         def update(load: LoadTest, _at: datetime) -> dict[str, object]:
             if not load.passed:
@@ -167,22 +138,10 @@ class LoadProcess:
             return {"phase": Phase.SUCCEEDED, "step": load_progress.CHECKING, "percentage": 100}
 
         def say(load: LoadTest) -> list[str]:
-            return [*ended, "load.completed" if load.passed else "load.failed"]
+            stopped = ["container.stopped"] if was_there else []
+            return [*stopped, "load.completed" if load.passed else "load.failed"]
 
-        test.version = await self._process.write(test.version, test.image, update, say)
-
-    async def _shut_down(self, test: _Test, container: Container) -> None:
-        """A model that was asked to end gets its time before it is stopped."""
-        if (refused := await self._containers.shut_down(container)) is not None:
-            log.info("container %s did not agree to end: %s", container.uuid, refused)
-            return
-        loop = asyncio.get_running_loop()
-        stop_at = loop.time() + self._grace_s
-        while container.status in UP and loop.time() < stop_at:
-            await self._beat(test)
-            await asyncio.sleep(LOOK_S)
-            found = await self._containers.find(container.org, container.uuid)
-            container = found or container
+        await self._process.write(course, update, say)
 
     def _start(self, version: ModelVersion, image: Image) -> Start:
         load = version.load
@@ -195,16 +154,6 @@ class LoadProcess:
             timeout_s=load.timeout_ms / 1000,
             place_s=self._place_s,
         )
-
-
-@dataclass(slots=True)
-class _Test:
-    """A test that is carried out: `version` is as its last write left it."""
-
-    version: ModelVersion
-    image: Image
-    start: Start
-    beaten_at: float = field(default=0)
 
 
 def _still_holds(version: ModelVersion) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.core import model_events, records
 from pipeline.core.images import announce
+from pipeline.core.model_launches import container_ids
 from pipeline.core.model_writes import Change, ModelWrites
 from pipeline.errors import Conflict, InvalidInput, InvalidReference, LostRace, NotFound
 from pipeline.rules import container_image, platforms, references, repositories
@@ -233,7 +234,8 @@ class ModelDeliveries:
     async def _end(self, caller: Principal, before: ModelVersion) -> None:
         """What was under way for the image that counted before is of no use any more."""
         if before.serving is not None:
-            await self._remove(caller, before.serving.container)
+            for uuid in container_ids(caller.org, before.serving.id):
+                await self._remove(caller, uuid)
         image = await self.current(before)
         for _ in range(10):
             if image is None or image.status not in _UNDER_WAY:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import model_events, records
+from pipeline.core.model_launches import Start
 from pipeline.core.model_writes import Change, ModelWrites
 from pipeline.errors import LostRace, Superseded, YardError
 from pipeline.rules import topology
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEPT_AT_ONCE = 50
+BEAT_S = 2
+"""How often whoever carries something out says that he still does."""
 
 Field = Literal["load", "run"]
 Proof = TypeVar("Proof", LoadTest, TrialRun)
@@ -33,6 +38,16 @@ Update = Callable[[Proof, datetime], Mapping[str, Any] | None]
 """New values of the process as it is; None leaves it."""
 Say = Callable[[Proof], Sequence[str]]
 """Kinds of the events that tell of the process as it will be."""
+
+
+@dataclass(slots=True)
+class Course:
+    """A process that is carried out: `version` is as its last write left it."""
+
+    version: ModelVersion
+    image: Image
+    start: Start
+    beaten_at: float = 0
 
 
 class ModelProcess(Generic[Proof]):
@@ -81,11 +96,9 @@ class ModelProcess(Generic[Proof]):
 
         return await self._writes.amend(version, decide)
 
-    async def write(
-        self, version: ModelVersion, image: Image, update: Update[Proof], say: Say[Proof]
-    ) -> ModelVersion:
-        """Change the process that `version` shows. Raises Superseded when it is another one now."""
-        id = self.of(version).id
+    async def write(self, course: Course, update: Update[Proof], say: Say[Proof]) -> None:
+        """Change the process and tell of it. Raises Superseded when it is another one now."""
+        id = self.of(course.version).id
 
         def decide(now: ModelVersion, at: datetime) -> Change | None:
             proof = self.of(now)
@@ -97,16 +110,27 @@ class ModelProcess(Generic[Proof]):
             proof = proof.model_copy(update={"alive_at": at, **values})
             after = self._after(now, proof)
             said = [
-                model_events.about(after, image, kind, at=at, actor=self._actor)
+                model_events.about(after, course.image, kind, at=at, actor=self._actor)
                 for kind in say(proof)
             ]
             return Change({self._field: proof}, said)
 
-        return await self._writes.amend(version, decide)
+        course.version = await self._writes.amend(course.version, decide)
 
-    async def beat(self, version: ModelVersion) -> None:
-        """Say that somebody carries it out. Raises Superseded when there is no more need."""
-        id = self.of(version).id
+    async def note(self, course: Course, outcome: Mapping[str, Any]) -> None:
+        """Write down how it went before its containers are removed: who takes over must know."""
+        await self.write(course, lambda _proof, _at: outcome, lambda _proof: ())
+
+    async def beat(self, course: Course) -> None:
+        """Now and then say that somebody carries it out; call it as often as you like.
+
+        Raises Superseded when there is no more need.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - course.beaten_at < BEAT_S:
+            return
+        course.beaten_at = now
+        version, id = course.version, self.of(course.version).id
         alive = await self._store.update(
             ModelVersion,
             version.uuid,

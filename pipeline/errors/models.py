@@ -48,6 +48,18 @@ class LaunchFailed(ModelRefused):
     code = "launch_failed"
 
 
+class RunFailed(ModelRefused):
+    """The model did not answer `POST /run`, or not with 2xx."""
+
+    code = "run_failed"
+
+
+class RunTimedOut(ModelRefused):
+    """The model took longer for `POST /run` than its version allows."""
+
+    code = "run_timeout"
+
+
 class GpuUnavailable(ModelRefused):
     """No node has a GPU."""
 

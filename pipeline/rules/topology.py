@@ -101,6 +101,7 @@ IMAGE_CREATE = _commands("image", "create")
 IMAGE_VALIDATE = _commands("image", "validate", workers=32)
 IMAGE_DELETE = _commands("image", "delete")
 IMAGE_LOAD = _proofs("load")
+IMAGE_RUN = _proofs("run")
 CONTAINER_CREATE = _commands("container", "create", workers=16)
 CONTAINER_PLACE = _commands("container", "place", workers=16)
 CONTAINER_STOP = _commands("container", "stop")
@@ -115,6 +116,7 @@ STAGES = (
     IMAGE_VALIDATE,
     IMAGE_DELETE,
     IMAGE_LOAD,
+    IMAGE_RUN,
     CONTAINER_CREATE,
     CONTAINER_PLACE,
     CONTAINER_STOP,

@@ -1,0 +1,88 @@
+"""The answer of a trial run: what callers poll, and the result in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.errors import InvalidInput
+from schemas.model import ModelOutput, Phase, TrialRun
+
+STEPS: Final = (
+    "Loading model",
+    "Fetching inputs",
+    "Submitting inputs",
+    "Recording outputs",
+    "Completed",
+)
+LOADING, FETCHING, SUBMITTING, RECORDING, COMPLETED = range(5)
+PERCENT_OF_A_STEP: Final = 25
+RESULTS: Final = "results.json"
+
+
+def describe(run: TrialRun, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `GET …/run-process` shows. `outputs` count once the run has ended."""
+    is_over = run.phase in (Phase.SUCCEEDED, Phase.FAILED)
+    step = COMPLETED if is_over else run.step
+    return {
+        "step": step,
+        "stepName": STEPS[step],
+        "percentage": step * PERCENT_OF_A_STEP,
+        "result": _result(run, outputs) if is_over else None,
+    }
+
+
+def collect(
+    declared: Sequence[ModelOutput], files: Mapping[str, bytes], answer: bytes
+) -> dict[str, Any]:
+    """The outputs by name; what is JSON is shown as JSON.
+
+    A model may give its results in the answer to `POST /run` instead of a file. Raises
+    InvalidInput when a declared output is missing.
+    """
+    outputs = {name: _shown(content) for name, content in files.items()}
+    if RESULTS not in outputs and answer.strip():
+        outputs[RESULTS] = _shown(answer)
+    missing = [each.name for each in declared if each.name not in outputs]
+    if missing:
+        raise InvalidInput(f"The model did not write {', '.join(missing)} into the output folder.")
+    return outputs
+
+
+def _result(run: TrialRun, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    fault = run.fault
+    told = {
+        "status": "SUCCESSFUL" if run.phase is Phase.SUCCEEDED else "FAILED",
+        "engine": run.engine,
+        "error": fault.message if fault else None,
+        "technicalInformation": fault.technical if fault else None,
+        "startTime": _time(run.started_at),
+        "endTime": _time(run.ended_at),
+        "updateTime": _time(run.ended_at),
+        "inputSize": run.input_size,
+        "elapsedTime": run.elapsed_ms,
+    }
+    return {RESULTS: None, **outputs, **told}
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="milliseconds") if at else None
+
+
+def _shown(content: bytes) -> Any:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(content).decode()
+        return f"data:application/octet-stream;base64,{encoded}"
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
