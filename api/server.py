@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.app import drain
 from api.lingering import Linger
@@ -20,9 +21,18 @@ BACKLOG = 2048
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Holds no more than the transport's buffer for a slow caller, and that not for ever."""
+    """Holds no more than the transport's buffer for a slow caller, and that not for ever.
+
+    What a caller sent before the connection broke is handed on before the break is.
+    """
 
     _stalled: asyncio.TimerHandle | None = None
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.cycle is not None:
+            # uvicorn forgets what it holds of a body once the connection is lost.
+            self.cycle.receive = _Receive(self.cycle)  # type: ignore[method-assign]
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -40,6 +50,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+
+class _Receive:
+    """What the application calls to get the next part of a request."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._next = cycle.receive
+
+    async def __call__(self) -> Any:
+        message = await self._next()
+        cycle = self._cycle
+        if message["type"] != "http.disconnect" or cycle.response_complete or not cycle.body:
+            return message
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": True}
 
 
 class Server(uvicorn.Server):

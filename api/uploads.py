@@ -112,6 +112,7 @@ async def locate_upload(id: str, caller: Writer, yard: Yard) -> Response:
     """Where to go on."""
     uploads = yard.uploading.uploads
     upload = await uploads.get(caller, id)
+    await uploads.at_rest(upload)
     headers = {
         "Upload-Offset": str(uploads.offset(upload)),
         "Upload-Length": str(upload.length),
@@ -190,7 +191,8 @@ async def _while_serving(request: Request) -> AsyncIterator[None]:
             raise HTTPException(408, error.message, {"Connection": "close"}) from None
         except asyncio.CancelledError:
             if draining.is_set():
-                raise HTTPException(503, "The server stops: go on from where it is.") from None
+                why = "The server stops: go on from where it is."
+                raise HTTPException(503, why, {"Connection": "close"}) from None
             raise
         finally:
             await tasks.end(watch)

@@ -76,6 +76,15 @@ class UploadFiles:
                 raise Conflict("Another request is sending to this upload: wait for it.") from None
             yield file
 
+    def is_locked(self, id: str) -> bool:
+        try:
+            with self.locked(id):
+                return False
+        except Conflict:
+            return True
+        except NotFound:
+            return False
+
     def append(self, file: BinaryIO, data: list[bytes]) -> None:
         """Not durable before `sync`."""
         with _space():

@@ -106,7 +106,8 @@ class Meter:
         while self._lost is None:
             is_percent = await self._due()
             try:
-                await self._keep(is_percent)
+                # Cut short, it would leave us with a record that we do not know.
+                await tasks.uncut(self._keep(is_percent))
             except (LostRace, NotFound):
                 await self._reload()
             except YardError as error:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pipeline import tasks
 from pipeline.core import records
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from pipeline.adapters.store import Store
     from pipeline.adapters.upload_files import UploadFiles
     from pipeline.core.model_deliveries import Delivered
+
+
+REST_S: Final = 1.0
+REST_LOOK_S: Final = 0.02
 
 
 class ModelArchives(Protocol):
@@ -115,6 +119,16 @@ class Uploads:
             return upload.length
         return self._files.size(upload.uuid) or 0
 
+    async def at_rest(self, upload: Upload) -> None:
+        """Wait a moment for a request that was cut to put away what it brought.
+
+        A sender who lost the connection may be back before we know of the loss.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + REST_S
+        while self._files.is_locked(upload.uuid) and loop.time() < end:
+            await asyncio.sleep(REST_LOOK_S)
+
     def expires_at(self, upload: Upload) -> datetime:
         """In whole seconds: counted from its last byte, or from its end."""
         touched = self._files.touched_at(upload.uuid)
@@ -122,7 +136,7 @@ class Uploads:
             since = datetime.fromtimestamp(touched, UTC)
         else:
             since = upload.status_since or upload.created_at
-        return (since + self.expiry).replace(microsecond=0)
+        return (since + self.expiry).astimezone(UTC).replace(microsecond=0)
 
     def view(self, upload: Upload) -> UploadView:
         is_complete = upload.status is UploadStatus.COMPLETED
@@ -156,8 +170,10 @@ class Uploads:
         past the end, ChecksumMismatch, DiskFull; and Conflict when the image was superseded.
         """
         upload = await self.get(caller, id)
-        self._require_place(upload, offset, length or 0)
         image = await self._store.get(Image, upload.image, org=upload.org)
+        await self.at_rest(upload)
+        if upload.status is not UploadStatus.RECEIVING:
+            self._require_place(upload, offset, length or 0)
         with ExitStack() as stack:
             file = stack.enter_context(self._files.locked(upload.uuid))
             self._require_place(upload, offset, length or 0)

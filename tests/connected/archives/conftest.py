@@ -79,8 +79,8 @@ def api_settings(
     tmp_path_factory: pytest.TempPathFactory, mongo_url: str, registry_host: str
 ) -> Callable[..., Settings]:
     def made(nats_url: str, **given: object) -> Settings:
-        state = tmp_path_factory.mktemp("state")
-        return settings(nats_url, mongo_url, registry=registry_host, state=state, **given)
+        where = {"registry": registry_host, "state": tmp_path_factory.mktemp("state")}
+        return settings(nats_url, mongo_url, **where | given)
 
     return made
 
@@ -98,7 +98,7 @@ async def api(
     api_settings: Callable[..., Settings], archive_nats: str
 ) -> AsyncIterator[ApiProcess]:
     """Shared: tests leave nothing in it but images."""
-    limits = {"upload_max_bytes": 64 * 1024**2, "upload_silence_s": 1, "upload_stall_s": 2}
+    limits = {"upload_max_bytes": 64 * 1024**2, "upload_silence_s": 3, "upload_stall_s": 2}
     async with api_process(api_settings(archive_nats, **limits)) as api:
         yield api
 
