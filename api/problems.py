@@ -28,6 +28,7 @@ STATUS: Mapping[type[errors.YardError], int] = {
     errors.NotFound: 404,
     errors.Gone: 410,
     errors.Conflict: 409,
+    errors.NotReady: 409,
     errors.AlreadyExists: 409,
     errors.IllegalTransition: 409,
     errors.LostRace: 409,

@@ -103,7 +103,7 @@ class ImageSpec(Shape):
     secret: str | None = None
     """Name or uuid of a stored registry secret of the organisation."""
     needs: Needs | None = None
-    """Overrides of what the image declares."""
+    """Overrides of what the image declares, member by member; 0 and empty leave it as declared."""
     labels: Labels = Field(default_factory=dict)
 
 

@@ -25,6 +25,7 @@ TREE = sorted(
 RETRYABLE = {
     "TooManyRequests",
     "NoCapacity",
+    "NotReady",
     "RegistryUnavailable",
     "EngineUnavailable",
     "PullFailed",

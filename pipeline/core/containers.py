@@ -16,7 +16,9 @@ from pipeline.errors import (
     KeyReused,
     LostRace,
     NotFound,
+    NotReady,
     StaleRevision,
+    YardError,
 )
 from pipeline.rules import topology
 from pipeline.rules.launching import RESERVED
@@ -59,13 +61,19 @@ class Containers:
     ) -> Container:
         """Record a container as REQUESTED and have it placed.
 
-        Idempotent per `key`. Raises NotFound for the image, Conflict when it is not READY,
-        InvalidInput, KeyReused, AlreadyExists when the name is taken.
+        Idempotent per `key`. Raises NotFound for the image, NotReady and Conflict while it is not
+        READY, InvalidInput, KeyReused, AlreadyExists when the name is taken.
         """
-        image = await self._images.find(caller, spec.image)
-        _refuse_unready(image)
-        at = self._clock()
         uuid = records.id_for(caller.org, Container.resource, key)
+        try:
+            image = await self._images.find(caller, spec.image)
+            _refuse_unready(image)
+        except YardError:
+            # A repeat is answered as the first call was, whatever became of the image since.
+            if key is None or (earlier := await self._earlier(caller.org, uuid)) is None:
+                raise
+            return _replay(earlier, records.fingerprint(spec))
+        at = self._clock()
         asked = spec
         spec = _completed(spec, image)
         container = Container(
@@ -179,17 +187,23 @@ class Containers:
         return container
 
     async def _replayed(self, container: Container, taken: AlreadyExists) -> Container:
-        try:
-            earlier = await self._store.get(Container, container.uuid, org=container.org)
-        except NotFound:
+        earlier = await self._earlier(container.org, container.uuid)
+        if earlier is None:
             raise AlreadyExists(
                 f"A container named {container.name} exists already: delete it or choose another"
                 " name.",
                 **taken.facts,
             ) from taken
-        if earlier.request_hash != container.request_hash:
-            raise KeyReused("This key was used for another request: send a new key.")
-        return earlier.model_copy(update={"replayed": True})
+        return _replay(earlier, container.request_hash)
+
+    async def _earlier(self, org: str, uuid: str) -> Container | None:
+        return await self._store.find_one(Container, org=org, where={"_id": uuid})
+
+
+def _replay(earlier: Container, request_hash: str | None) -> Container:
+    if earlier.request_hash != request_hash:
+        raise KeyReused("This key was used for another request: send a new key.")
+    return earlier.model_copy(update={"replayed": True})
 
 
 _VERBS = {Desired.STOPPED: "stop", Desired.DELETED: "remove"}
@@ -241,9 +255,11 @@ def announce(
 
 
 def _refuse_unready(image: Image) -> None:
-    if image.status is not ImageStatus.READY:
-        why = f": {image.reason}" if image.reason else ""
-        raise Conflict(f"The image {image.name} is {image.status}, not READY{why}")
+    if image.status is ImageStatus.READY:
+        return
+    why = f": {image.reason}" if image.reason else ""
+    kind = Conflict if image.status is ImageStatus.FAILED else NotReady
+    raise kind(f"The image {image.name} is {image.status}, not READY{why}")
 
 
 def _completed(spec: ContainerSpec, image: Image) -> ContainerSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from pipeline.errors import Misconfigured
 from schemas.container import PortBinding, PortSpec
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -19,7 +20,10 @@ class HostPorts:
         self._recent: dict[int, None] = {}
 
     def bind(self, wanted: Sequence[PortSpec]) -> list[PortBinding]:
-        """Bindings for `wanted`; only the engine can say later whether they really were free."""
+        """Bindings for `wanted`; only the engine can say later whether they really were free.
+
+        Raises Misconfigured for an address that this machine does not have.
+        """
         return [
             PortBinding(
                 internal=port.internal,
@@ -33,7 +37,13 @@ class HostPorts:
     def _free(self, protocol: str) -> int:
         while True:
             with socket.socket(socket.AF_INET, _KINDS[protocol]) as probe:
-                probe.bind((self._address, 0))
+                try:
+                    probe.bind((self._address, 0))
+                except OSError as error:
+                    raise Misconfigured(
+                        f"No port can be had on {self._address} ({error.strerror}): correct"
+                        " MODELYARD_CONTAINER_BIND."
+                    ) from error
                 port = int(probe.getsockname()[1])
             if port not in self._recent:
                 self._remember(port)

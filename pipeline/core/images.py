@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core import records, registry_directory
 from pipeline.core.paging import Page, page
-from pipeline.errors import AlreadyExists, Conflict, KeyReused, NotFound, StaleRevision
-from pipeline.rules import references
+from pipeline.errors import (
+    AlreadyExists,
+    Conflict,
+    KeyReused,
+    LostRace,
+    NotFound,
+    StaleRevision,
+)
+from pipeline.rules import placement, references
 from schemas.access import Principal
 from schemas.container import Container
 from schemas.image import Image, ImageSpec, Needs, ReferenceParts
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
     from pipeline.adapters.store import Store
     from pipeline.core.outbox import Outbox
     from pipeline.core.secrets import Secrets
+
+DELETE_ATTEMPTS = 10
 
 
 class Images:
@@ -37,8 +46,9 @@ class Images:
 
         Idempotent per `key`: a repeat returns the record of the first call. Raises KeyReused when
         the repeat asks for something else, InvalidReference, NotFound for an unknown secret, and
-        AlreadyExists when the chosen name is taken.
+        AlreadyExists when the chosen name is taken, InvalidInput for needs that make no sense.
         """
+        placement.require_versions(spec.needs or Needs())
         parts = references.parse(spec.reference)
         wanted = spec.secret or await registry_directory.secret_for(self._store, caller.org, parts)
         if wanted is None:
@@ -55,18 +65,12 @@ class Images:
 
     async def find(self, caller: Principal, wanted: str) -> Image:
         """By uuid, by chosen name, or by reference; of several, a READY one, then the newest."""
-        found = await self._store.find(
-            Image,
-            org=caller.org,
-            where={
-                "$or": [{"_id": wanted}, {"name": wanted}, {"reference": wanted}],
-                "status": {"$ne": ImageStatus.DELETED.value},
-            },
-            limit=20,
-        )
-        if not found:
-            raise NotFound(f"There is no image called {wanted}: submit it first.")
-        return min(found, key=lambda image: image.status is not ImageStatus.READY)
+        named = {"$or": [{"_id": wanted}, {"name": wanted}, {"reference": wanted}]}
+        for status in (ImageStatus.READY.value, {"$ne": ImageStatus.DELETED.value}):
+            where = named | {"status": status}
+            if found := await self._store.find(Image, org=caller.org, where=where, limit=1):
+                return found[0]
+        raise NotFound(f"There is no image called {wanted}: submit it first.")
 
     async def list(
         self,
@@ -90,12 +94,20 @@ class Images:
 
         Raises NotFound, StaleRevision, and Conflict while a container still uses it.
         """
-        image = await self._store.get(Image, uuid, org=caller.org)
-        if image.status is ImageStatus.DELETED:
-            return image
-        if revision is not None and revision != image.revision:
-            raise StaleRevision(f"The image is at revision {image.revision}, not {revision}.")
-        await self._refuse_while_used(image)
+        for _ in range(DELETE_ATTEMPTS):
+            image = await self._store.get(Image, uuid, org=caller.org)
+            if image.status is ImageStatus.DELETED:
+                return image
+            if revision is not None and revision != image.revision:
+                raise StaleRevision(f"The image is at revision {image.revision}, not {revision}.")
+            await self._refuse_while_used(image)
+            try:
+                return await self._delete(image, caller)
+            except LostRace:
+                continue
+        raise Conflict("The image keeps changing: try again.")
+
+    async def _delete(self, image: Image, caller: Principal) -> Image:
         at = self._clock()
         message = announce(
             image,

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core import model_events, records
 from pipeline.core.images import announce
 from pipeline.errors import (
-    AddressRefused,
-    ImageRejected,
-    RegistryError,
+    BusUnavailable,
+    Overloaded,
     RegistryUnavailable,
+    StoreUnavailable,
     YardError,
 )
 from pipeline.ports import ResolvedImage
 from pipeline.rules import findings, references
-from schemas.image import Finding, Image, ImageSource, Progress, Severity
+from schemas.image import Finding, Image, ImageSource, Needs, Progress, Severity
 from schemas.states import ImageStatus
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ LAST_TRY_FRACTION = 0.2
 come too late."""
 LEAST_TRY_S = 1
 VALIDATOR = "worker:validation"
+OF_OUR_OWN = (StoreUnavailable, BusUnavailable, Overloaded)
+"""What says nothing about the image."""
 WAITING = (ImageStatus.PENDING, ImageStatus.VALIDATING)
 
 
@@ -70,8 +72,14 @@ class Validation:
             image = await self._move(image, ImageStatus.VALIDATING, "validating", {})
         try:
             resolved = await self._resolve(image)
-        except (RegistryError, ImageRejected, AddressRefused, TimeoutError) as error:
+        except (YardError, TimeoutError) as error:
             await self._settle_failure(image, error, last_try)
+        except Exception:
+            # It is buried with its stack; the image says so instead of waiting for ever.
+            if last_try:
+                broken = YardError("It could not be checked: see the dead letters for the cause.")
+                await self._settle_failure(image, broken, last_try)
+            raise
         else:
             await self._settle(image, resolved)
 
@@ -93,7 +101,7 @@ class Validation:
             "digest": resolved.digest,
             "platform": resolved.platform.model_dump(),
             "size_bytes": resolved.size_bytes,
-            "needs": (image.requested_needs or resolved.needs).model_dump(),
+            "needs": _needs(image, resolved).model_dump(),
             "image_labels": dict(resolved.labels),
             "has_healthcheck": resolved.has_healthcheck,
             "findings": [finding.model_dump() for finding in found],
@@ -131,7 +139,7 @@ class Validation:
             error = RegistryUnavailable(f"The registry did not answer within {patience_s:g} s.")
             over = True
         assert isinstance(error, YardError)
-        if error.retryable and not (last_try or over):
+        if isinstance(error, OF_OUR_OWN) or (error.retryable and not (last_try or over)):
             raise error
         values = {"findings": [finding.model_dump() for finding in _as_findings(error)]}
         await self._move(image, ImageStatus.FAILED, "failed", values, error.message)
@@ -167,6 +175,12 @@ class Validation:
         )
         await self._outbox.send(image)
         return image
+
+
+def _needs(image: Image, resolved: ResolvedImage) -> Needs:
+    """What the image declares, and in its place what its owner says instead."""
+    said = image.requested_needs.model_dump(exclude_defaults=True) if image.requested_needs else {}
+    return resolved.needs.model_copy(update=said)
 
 
 def _as_findings(error: YardError) -> list[Finding]:

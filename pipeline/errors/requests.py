@@ -51,6 +51,13 @@ class Conflict(YardError):
     code = "conflict"
 
 
+class NotReady(YardError):
+    """It is still being made ready: the same request may succeed in a moment."""
+
+    code = "not_ready"
+    retryable = True
+
+
 class AlreadyExists(Conflict):
     code = "already_exists"
 

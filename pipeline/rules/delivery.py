@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pipeline.errors import Fenced, LostRace, PoisonMessage, YardError
+from pipeline.errors import Fenced, LostRace, NotFound, PoisonMessage, YardError
 from pipeline.rules.topology import StagePlan
 
 POISON_ATTEMPTS = 3
 """An unreadable message gets more than one attempt: while two releases run side by side, the
 next worker may be the one that can read it."""
+
+EARLY_ATTEMPTS = 4
+"""What a message speaks about may not be there yet: its creation is another message, and different
+commands are handled side by side."""
 
 RETRY_AFTER_CAP_S = 600
 
@@ -61,6 +65,8 @@ def attempts_allowed(error: Exception, plan: StagePlan) -> int:
     """What nobody foresaw may pass, so it is retried; in the end it is buried like the rest."""
     if isinstance(error, PoisonMessage):
         return min(POISON_ATTEMPTS, plan.max_deliver)
+    if isinstance(error, NotFound):
+        return min(EARLY_ATTEMPTS, plan.max_deliver)
     if isinstance(error, YardError) and not error.retryable:
         return 1
     return plan.max_deliver

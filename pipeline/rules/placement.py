@@ -12,7 +12,7 @@ from pipeline.errors import CannotPlace, InvalidInput, NoCapacity
 from pipeline.rules import versions
 from pipeline.rules.eligibility import Reason, Request, available, is_free, refusals, schedulable
 from schemas.container import ContainerSpec
-from schemas.image import Image
+from schemas.image import Image, Needs
 from schemas.node import Gpu, Node
 from schemas.states import NodeStatus
 
@@ -27,10 +27,7 @@ class Choice:
 def request(spec: ContainerSpec, image: Image) -> Request:
     """What the spec and the image ask for together. Raises InvalidInput for a bad version."""
     needs = image.needs
-    for field in ("driver", "cuda", "compute_capability"):
-        version = getattr(needs, field)
-        if version and versions.parse(version) is None:
-            raise InvalidInput(f"{version!r} is no {field} version: use dotted integers.")
+    require_versions(needs)
     return Request(
         gpus=needs.gpus if spec.gpus is None else spec.gpus,
         gpu_model=spec.gpu_model,
@@ -44,6 +41,16 @@ def request(spec: ContainerSpec, image: Image) -> Request:
         node_labels=spec.node_labels,
         digest=image.digest,
     )
+
+
+def require_versions(needs: Needs) -> None:
+    """Raises InvalidInput for a version that cannot be compared with any other."""
+    for field in ("driver", "cuda", "compute_capability"):
+        version = getattr(needs, field)
+        if version and versions.parse(version) is None:
+            raise InvalidInput(
+                f"{version!r} is no {field} version: use dotted integers.", field=f"needs.{field}"
+            )
 
 
 def plan(request: Request, nodes: Iterable[Node], now: datetime, *, grace_s: float = 20) -> Choice:

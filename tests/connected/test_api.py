@@ -189,7 +189,7 @@ async def test_a_container_of_an_image_that_is_not_ready_is_a_conflict(
 ) -> None:
     image = (await http.post(IMAGES, json=BODY)).json()
     answer = await http.post("/yard/v1/containers", json={"image": image["uuid"]})
-    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_ready")
     await move(store, bus, image["uuid"], ImageStatus.VALIDATING)
     await move(store, bus, image["uuid"], ImageStatus.READY)
     answer = await http.post("/yard/v1/containers", json={"image": image["uuid"]})

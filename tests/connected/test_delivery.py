@@ -10,7 +10,7 @@ import pytest
 from pipeline.adapters import bus_pull
 from pipeline.adapters.bus import Bus
 from pipeline.core.dead_letters import DeadLetters
-from pipeline.errors import InvalidInput, LostRace, NotFound, RegistryUnavailable
+from pipeline.errors import Conflict, InvalidInput, LostRace, RegistryUnavailable
 from pipeline.rules import topology
 from pipeline.stack.nats import NatsPiece
 from schemas.message import Message
@@ -247,7 +247,7 @@ async def test_a_message_that_comes_again_while_it_is_worked_on_is_not_begun_twi
     assert worker.begun == [1]
 
 
-@pytest.mark.parametrize("error", [InvalidInput("no"), NotFound("gone")])
+@pytest.mark.parametrize("error", [InvalidInput("no"), Conflict("taken")])
 async def test_what_cannot_succeed_is_not_tried_again(bus: Bus, error: Exception) -> None:
     async def refuse(order: Order, _: Message) -> None:
         raise error

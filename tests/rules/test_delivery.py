@@ -17,7 +17,15 @@ from pipeline.errors import (
     YardError,
     every_error,
 )
-from pipeline.rules.delivery import POISON_ATTEMPTS, Bury, Done, Retry, backoff_s, judge
+from pipeline.rules.delivery import (
+    EARLY_ATTEMPTS,
+    POISON_ATTEMPTS,
+    Bury,
+    Done,
+    Retry,
+    backoff_s,
+    judge,
+)
 from pipeline.rules.topology import COMMANDS, StagePlan
 
 PLAN = StagePlan("d", COMMANDS, "s", max_deliver=6, retry_base_s=1, retry_cap_s=60)
@@ -34,7 +42,11 @@ def test_what_somebody_else_did_is_done() -> None:
 
 def test_what_cannot_succeed_later_is_buried_at_once() -> None:
     assert verdict(InvalidInput("no")) == Bury("invalid_input")
-    assert verdict(NotFound("gone")) == Bury("not_found")
+
+
+def test_what_is_not_there_may_not_be_there_yet() -> None:
+    assert isinstance(verdict(NotFound("not yet"), EARLY_ATTEMPTS - 1), Retry)
+    assert verdict(NotFound("gone"), EARLY_ATTEMPTS) == Bury("not_found")
 
 
 def test_what_may_pass_is_retried_until_the_attempts_are_used_up() -> None:
@@ -75,5 +87,5 @@ def test_a_delay_is_never_zero_and_never_above_the_cap(attempt: int, jitter: flo
 @pytest.mark.parametrize("kind", list(every_error()), ids=lambda kind: kind.__name__)
 def test_every_error_has_a_verdict_and_no_message_lives_for_ever(kind: type[YardError]) -> None:
     assert verdict(kind("why"), PLAN.max_deliver) in (Bury(kind.code), Done(kind.code))
-    if not kind.retryable and not issubclass(kind, LostRace | Fenced | PoisonMessage):
+    if not kind.retryable and not issubclass(kind, LostRace | Fenced | PoisonMessage | NotFound):
         assert verdict(kind("why")) == Bury(kind.code)

@@ -1,0 +1,170 @@
+"""What the owner of a container asks for, again, too late, or of what is not his."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    KeyReused,
+    NotFound,
+    NotReady,
+    StaleRevision,
+)
+from schemas.container import ContainerSpec, HealthCheck
+from schemas.image import Image
+from schemas.states import ContainerStatus as Status
+from schemas.states import ImageStatus
+from tests.support.node_rig import ORG, NodeRig
+from tests.support.working import member
+
+STRANGER = member("other")
+
+
+async def test_a_key_is_answered_as_the_first_time_whatever_became_of_the_image(
+    rig: NodeRig,
+) -> None:
+    image = await rig.here(await rig.image())
+    spec = ContainerSpec(image=image.uuid)
+    first = await rig.containers.run(rig.caller, spec, key="k")
+    await rig.store.change(
+        await rig.store.get(Image, image.uuid, org=ORG), {}, at=rig.clock(),
+        status=ImageStatus.DELETED,
+    )  # fmt: skip
+    again = await rig.containers.run(rig.caller, spec, key="k")
+    assert (again.uuid, again.replayed) == (first.uuid, True)
+    with pytest.raises(NotFound):
+        await rig.containers.run(rig.caller, spec)
+    with pytest.raises(KeyReused):
+        await rig.containers.run(rig.caller, ContainerSpec(image=image.uuid, gpus=1), key="k")
+
+
+async def test_many_requests_with_one_key_make_one_container(rig: NodeRig) -> None:
+    image = await rig.image()
+    spec = ContainerSpec(image=image.uuid)
+    made = await asyncio.gather(*(rig.containers.run(rig.caller, spec, key="k") for _ in range(8)))
+    assert len({container.uuid for container in made}) == 1
+    assert sum(not container.replayed for container in made) == 1
+    assert rig.sent.kinds(made[0].uuid) == ["requested"]
+
+
+async def test_a_name_is_free_again_as_soon_as_its_container_is_to_be_deleted(
+    rig: NodeRig,
+) -> None:
+    first = await rig.up(name="mine")
+    with pytest.raises(AlreadyExists):
+        await rig.run(name="mine")
+    await rig.containers.delete(rig.caller, first.uuid)
+    second = await rig.up(name="mine")
+    assert (await rig.record(first)).status is Status.DELETED
+    assert second.uuid != first.uuid
+
+
+async def test_asking_again_for_an_end_orders_it_once(rig: NodeRig) -> None:
+    container = await rig.up()
+    for _ in range(3):
+        await rig.containers.stop(rig.caller, container.uuid)
+    assert [verb for verb, _ in rig.orders()] == ["stop"]
+    await rig.hand_over()
+    for _ in range(3):
+        await rig.containers.delete(rig.caller, container.uuid)
+    assert [verb for verb, _ in rig.orders()] == ["remove"]
+    await rig.hand_over()
+    assert (await rig.record(container)).status is Status.DELETED
+    assert not (await rig.node()).leases
+
+
+async def test_what_was_never_placed_ends_at_once(rig: NodeRig) -> None:
+    for ask, status in (("stop", Status.STOPPED), ("delete", Status.DELETED)):
+        container = await rig.run(gpus=2, labels={"ask": ask})
+        if container.status is Status.PLACED:
+            await rig.hand_over()
+            container = await rig.run(gpus=2, labels={"ask": ask})
+        asked = await getattr(rig.containers, ask)(rig.caller, container.uuid)
+        assert asked.status is status
+
+
+async def test_a_stop_that_became_a_removal_leaves_nothing(rig: NodeRig) -> None:
+    container = await rig.up()
+    await rig.containers.stop(rig.caller, container.uuid)
+    await rig.containers.delete(rig.caller, container.uuid)
+    orders = rig.orders()
+    assert [verb for verb, _ in orders] == ["stop", "remove"]
+    for verb, order in reversed(orders):
+        await rig.carry_out(verb, order)
+    assert (await rig.record(container)).status is Status.DELETED
+    assert not rig.world.containers
+
+
+async def test_an_image_that_is_deleted_before_its_container_is_placed_fails_it(
+    rig: NodeRig,
+) -> None:
+    image = await rig.image()
+    container = await rig.containers.run(rig.caller, ContainerSpec(image=image.uuid))
+    await rig.store.change(image, {}, at=rig.clock(), status=ImageStatus.DELETED)
+    await rig.placing.place(ORG, container.uuid)
+    found = await rig.record(container)
+    assert (found.status, found.reason) == (
+        Status.FAILED,
+        "the image is DELETED, not READY",
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (ImageStatus.PENDING, NotReady),
+        (ImageStatus.VALIDATING, NotReady),
+        (ImageStatus.FAILED, Conflict),
+        (ImageStatus.DELETED, NotFound),
+    ],
+)
+async def test_an_image_that_is_not_ready_runs_nowhere(
+    rig: NodeRig, status: ImageStatus, error: type[Exception]
+) -> None:
+    image = await rig.image(status=status)
+    with pytest.raises(error):
+        await rig.containers.run(rig.caller, ContainerSpec(image=image.uuid))
+
+
+async def test_others_neither_see_nor_touch_it(rig: NodeRig) -> None:
+    container = await rig.up()
+    for ask in (rig.containers.get, rig.containers.stop, rig.containers.delete):
+        with pytest.raises(NotFound):
+            await ask(STRANGER, container.uuid)
+    with pytest.raises(NotFound):
+        await rig.containers.run(STRANGER, ContainerSpec(image=container.image))
+    assert not (await rig.containers.list(STRANGER, limit=10)).items
+    assert not rig.orders()
+
+
+async def test_another_revision_than_the_one_that_was_seen_is_refused(rig: NodeRig) -> None:
+    container = await rig.up()
+    with pytest.raises(StaleRevision):
+        await rig.containers.stop(rig.caller, container.uuid, revision=container.revision - 1)
+    await rig.containers.stop(rig.caller, container.uuid, revision=container.revision)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"env": {"A\0": "1"}},
+        {"labels": {"modelyard.container": "another"}},
+        {"health": HealthCheck(port=81)},
+        {"env": {"A": "\ud800"}},
+    ],
+)
+async def test_what_cannot_be_is_refused_at_once(rig: NodeRig, spec: dict[str, object]) -> None:
+    image = await rig.image()
+    with pytest.raises(InvalidInput):
+        await rig.containers.run(
+            rig.caller, ContainerSpec.model_construct(**{**dict(base(image)), **spec})
+        )
+
+
+def base(image: Image) -> ContainerSpec:
+    return ContainerSpec(image=image.uuid)

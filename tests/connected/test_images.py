@@ -1,0 +1,235 @@
+"""Images by reference over a real store: brought, proved against a registry, found, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pipeline.adapters.store import Store
+from pipeline.core.images import Images
+from pipeline.core.outbox import Outbox
+from pipeline.core.secrets import Secrets
+from pipeline.core.validation import Validation
+from pipeline.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    KeyReused,
+    NotFound,
+    RegistryUnavailable,
+    StaleRevision,
+    StoreUnavailable,
+)
+from schemas.image import Image, ImageSpec, Needs
+from schemas.states import ContainerStatus, ImageStatus
+from tests.support import records as made
+from tests.support.fake_registry import Basic
+from tests.support.node_rig import Clock, Sent
+from tests.support.registry_world import HOST, World
+from tests.support.secrets import ADA, EVE, HIDDEN, keep, settings
+
+REFERENCE = f"{HOST}/team/model:1"
+SPEC = ImageSpec(reference=REFERENCE)
+
+
+class Yard:
+    """The use cases of images over one registry."""
+
+    def __init__(self, store: Store, outbox: Outbox, sent: Sent, world: World) -> None:
+        self.clock, self.store, self.sent, self.world = Clock(), store, sent, world
+        self.secrets = Secrets(store, outbox, settings(), self.clock)
+        self.images = Images(store, outbox, self.secrets, self.clock)
+        self.validation = Validation(
+            store, outbox, world.client, self.secrets, timeout_s=60, clock=self.clock
+        )
+
+    async def submit(self, **spec: Any) -> Image:
+        return await self.images.submit(ADA, SPEC.model_copy(update=spec))
+
+    async def validated(self, image: Image, *, last_try: bool = False) -> Image:
+        await self.validation.validate(image.org, image.uuid, last_try=last_try)
+        return await self.record(image)
+
+    async def record(self, image: Image) -> Image:
+        return await self.store.get(Image, image.uuid, org=image.org)
+
+
+@pytest.fixture
+async def yard(store: Store) -> AsyncIterator[Yard]:
+    sent = Sent()
+    async with Outbox(store, sent) as outbox:
+        yield Yard(store, outbox, sent, World())
+
+
+# --- validation -------------------------------------------------------------------------------
+
+
+async def test_an_image_is_proved_and_its_digest_is_pinned(yard: Yard) -> None:
+    digest = yard.world.registry.push("team/model", "1")
+    image = await yard.validated(await yard.submit())
+    assert (image.status, image.pinned) == (ImageStatus.READY, f"{HOST}/team/model@{digest}")
+    assert yard.sent.kinds(image.uuid) == ["created", "validating", "ready"]
+    commands = [m.type for m in yard.sent.messages if m.subject.startswith("yard.cmd.")]
+    assert commands == ["modelyard.cmd.image.validate"]
+
+
+async def test_validating_again_changes_nothing(yard: Yard) -> None:
+    yard.world.registry.push("team/model", "1")
+    image = await yard.validated(await yard.submit())
+    assert (await yard.validated(image)).revision == image.revision
+
+
+async def test_workers_that_validate_side_by_side_settle_it_once(yard: Yard) -> None:
+    yard.world.registry.push("team/model", "1")
+    image = await yard.submit()
+    await asyncio.gather(*(yard.validated(image) for _ in range(4)), return_exceptions=True)
+    kinds = yard.sent.kinds(image.uuid)
+    assert kinds.count("ready") == 1
+
+
+async def test_an_image_that_is_not_there_fails_with_the_reason(yard: Yard) -> None:
+    image = await yard.validated(await yard.submit())
+    assert image.status is ImageStatus.FAILED
+    assert [finding.code for finding in image.findings] == ["manifest_not_found"]
+
+
+async def test_a_registry_that_is_away_is_asked_again_and_then_given_up(yard: Yard) -> None:
+    image = await yard.submit(reference="gone.example/team/model:1")
+    with pytest.raises(RegistryUnavailable):
+        await yard.validated(image)
+    assert (await yard.record(image)).status is ImageStatus.VALIDATING
+    assert (await yard.validated(image, last_try=True)).status is ImageStatus.FAILED
+
+
+async def test_a_secret_opens_a_private_registry_and_shows_up_nowhere(yard: Yard) -> None:
+    yard.world.registry.push("team/model", "1")
+    yard.world.registry.auth = Basic("ada", HIDDEN)
+    await keep(yard.secrets, server=HOST)
+    assert (await yard.validated(await yard.submit())).status is ImageStatus.FAILED
+    image = await yard.validated(await yard.submit(secret="mine"))
+    assert image.status is ImageStatus.READY
+    assert HIDDEN not in "".join(message.model_dump_json() for message in yard.sent.messages)
+    assert HIDDEN not in image.model_dump_json()
+
+
+async def test_what_says_nothing_about_the_image_does_not_fail_it(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*args: Any, **kwargs: Any) -> None:
+        raise StoreUnavailable("The store does not answer.")
+
+    image = await yard.submit()
+    monkeypatch.setattr(yard.world.client, "resolve", away)
+    with pytest.raises(StoreUnavailable):
+        await yard.validated(image, last_try=True)
+    assert (await yard.record(image)).status is ImageStatus.VALIDATING
+
+
+async def test_what_nobody_foresaw_fails_the_image_in_the_end(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*args: Any, **kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    image = await yard.submit()
+    monkeypatch.setattr(yard.world.client, "resolve", broken)
+    with pytest.raises(ZeroDivisionError):
+        await yard.validated(image)
+    assert (await yard.record(image)).status is ImageStatus.VALIDATING
+    with pytest.raises(ZeroDivisionError):
+        await yard.validated(image, last_try=True)
+    failed = await yard.record(image)
+    assert failed.status is ImageStatus.FAILED
+    assert "could not be checked" in (failed.reason or "")
+
+
+async def test_needs_that_its_owner_names_replace_only_those_that_the_image_declares(
+    yard: Yard,
+) -> None:
+    declared = {"Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"], "Cmd": ["/serve"]}
+    yard.world.registry.push("team/model", "1", config=declared)
+    image = await yard.validated(await yard.submit(needs=Needs(gpus=4)))
+    assert (image.needs.gpus, image.needs.cuda) == (4, "12.4")
+
+
+# --- asking for it ----------------------------------------------------------------------------
+
+
+async def test_needs_that_make_no_sense_are_refused_at_once(yard: Yard) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await yard.submit(needs=Needs(gpus=1, cuda="the newest"))
+    assert refused.value.facts["field"] == "needs.cuda"
+
+
+async def test_a_key_answers_its_repeats_and_refuses_another_request(yard: Yard) -> None:
+    first = await yard.images.submit(ADA, SPEC, key="k")
+    again = await yard.images.submit(ADA, SPEC, key="k")
+    assert (again.uuid, again.replayed) == (first.uuid, True)
+    with pytest.raises(KeyReused):
+        await yard.images.submit(ADA, ImageSpec(reference=f"{HOST}/other"), key="k")
+    assert (await yard.images.submit(EVE, SPEC, key="k")).uuid != first.uuid
+
+
+async def test_a_chosen_name_is_free_again_after_a_delete(yard: Yard) -> None:
+    first = await yard.submit(name="mine")
+    with pytest.raises(AlreadyExists):
+        await yard.submit(name="mine")
+    await yard.images.delete(ADA, first.uuid)
+    assert (await yard.submit(name="mine")).uuid != first.uuid
+
+
+async def test_of_many_of_the_same_reference_the_ready_one_is_found(yard: Yard) -> None:
+    ready = await yard.store.insert(made.image(reference=REFERENCE, status=ImageStatus.READY))
+    for number in range(25):
+        at = made.after(number + 1)
+        failed = made.image(reference=REFERENCE, status=ImageStatus.FAILED, at=at)
+        await yard.store.insert(failed)
+    assert (await yard.images.find(ADA, REFERENCE)).uuid == ready.uuid
+    with pytest.raises(NotFound):
+        await yard.images.find(EVE, REFERENCE)
+
+
+# --- deleting it ------------------------------------------------------------------------------
+
+
+async def test_an_image_that_changes_meanwhile_is_deleted_all_the_same(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await yard.submit()
+    refuse = yard.images._refuse_while_used
+
+    async def changing(current: Image) -> None:
+        if current.revision == 1:
+            status = ImageStatus.VALIDATING
+            await yard.store.change(current, {}, at=yard.clock(), status=status)
+        await refuse(current)
+
+    monkeypatch.setattr(yard.images, "_refuse_while_used", changing)
+    deleted = await yard.images.delete(ADA, image.uuid)
+    assert deleted.status is ImageStatus.DELETED
+    assert (await yard.images.delete(ADA, image.uuid)).revision == deleted.revision
+
+
+async def test_a_delete_of_another_revision_is_refused(yard: Yard) -> None:
+    image = await yard.submit()
+    with pytest.raises(StaleRevision):
+        await yard.images.delete(ADA, image.uuid, revision=7)
+
+
+async def test_an_image_in_use_is_not_deleted(yard: Yard) -> None:
+    image = await yard.submit()
+    user = await yard.store.insert(made.container(image=image.uuid, name="user"))
+    with pytest.raises(Conflict, match="user"):
+        await yard.images.delete(ADA, image.uuid)
+    await yard.store.change(user, {}, at=yard.clock(), status=ContainerStatus.DELETED)
+    await yard.images.delete(ADA, image.uuid)
+
+
+async def test_a_deleted_image_is_not_validated_any_more(yard: Yard) -> None:
+    yard.world.registry.push("team/model", "1")
+    image = await yard.submit()
+    await yard.images.delete(ADA, image.uuid)
+    assert (await yard.validated(image)).status is ImageStatus.DELETED
