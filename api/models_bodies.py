@@ -9,11 +9,12 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, TooLarge
 from pipeline.rules import strict_json
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
+JSON = "application/json"
 LONGEST_NUMBER = 20
 """Digits of an integer beyond which none fits into 64 bits."""
 
@@ -34,10 +35,10 @@ async def read(request: Request, shape: type[Shape]) -> Shape:
 
 async def read_json(request: Request) -> Any:
     """Any JSON value."""
-    body = await request.body()
+    body = await _capped(request)
     if not body:
         return {}
-    if media_type(request) != "application/json":
+    if media_type(request) != JSON:
         raise HTTPException(415, "Send the body as application/json.")
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant, parse_int=_integer)
@@ -45,6 +46,17 @@ async def read_json(request: Request) -> Any:
         raise HTTPException(400, "The body is not JSON.") from error
     strict_json.check(value)
     return value
+
+
+async def _capped(request: Request) -> bytes:
+    """Also of endpoints that stream other kinds of bodies. Raises TooLarge."""
+    most = request.app.state.services.settings.body_max_bytes
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise TooLarge(f"The body is larger than {most} bytes.")
+    return bytes(body)
 
 
 def media_type(request: Request) -> str:
@@ -56,7 +68,7 @@ def described(shape: type[BaseModel], *, example: Any = None) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": shape.model_json_schema(by_alias=True)}
     if example is not None:
         content["example"] = example
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": True, "content": {JSON: content}}}
 
 
 def _refuse_constant(name: str) -> None:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api import models_bodies, models_views
+from api.archive_bodies import FORM, RAW, archive_body, is_archive
 from api.auth import GuardedRoute
+from api.bodies import streams_body
 from api.deps import Yard
 from api.models import PREFIX, Identifier, Version, Viewer, Writer
 from api.models_errors import ErrorBodies
 from api.models_views import answer
 from api.problems import Failure
+from pipeline.core.ingested import Wish
 from pipeline.errors import NotFound
 from pipeline.rules import container_image
-from schemas.image import Image
+from pipeline.services import Services
+from schemas.access import Principal
+from schemas.image import Image, ImageSource
 from schemas.model_requests import LinkDelivery
 
 router = APIRouter(prefix=PREFIX, tags=["models"], route_class=GuardedRoute)
 
 PATH = "/{identifier}/versions/{version}/container-image"
-TARS = frozenset({"application/x-tar", "application/octet-stream", "application/gzip"})
 
 RepoTag = Annotated[
     str | None, Query(alias="repoTag", description="Which image of an archive with several.")
@@ -33,7 +37,18 @@ Platform = Annotated[
 ]
 
 
-@router.post(PATH, status_code=202, openapi_extra=models_bodies.described(LinkDelivery))
+def _described() -> dict[str, Any]:
+    """The body is JSON or an archive."""
+    extra = models_bodies.described(LinkDelivery)
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    file = {"type": "object", "required": ["file"], "properties": {"file": binary["schema"]}}
+    content = extra["requestBody"]["content"]
+    content |= dict.fromkeys(sorted(RAW), binary) | {FORM: {"schema": file}}
+    return extra
+
+
+@router.post(PATH, status_code=202, openapi_extra=_described())
+@streams_body
 async def deliver_image(
     identifier: Identifier,
     version: Version,
@@ -47,7 +62,10 @@ async def deliver_image(
 
     The newest delivery to a version wins.
     """
-    if models_bodies.media_type(request) != "application/json":
+    if is_archive(request.headers.get("content-type", "")):
+        wish = Wish(repo_tag=repo_tag, platform=platform)
+        return await _receive(request, caller, yard, identifier, version, wish)
+    if models_bodies.media_type(request) != models_bodies.JSON:
         raise HTTPException(415, "Send a registry link as application/json, or a TAR.")
     wanted = await models_bodies.read(request, LinkDelivery)
     delivered = await yard.model.deliveries.link(
@@ -71,6 +89,31 @@ async def get_image(
         technical = shown["technicalInformation"]
         return bodies.answer(_failure(image), technical=technical, containerImage=shown)
     return answer(shown)
+
+
+async def _receive(
+    request: Request,
+    caller: Principal,
+    yard: Services,
+    identifier: str,
+    version: str,
+    wish: Wish,
+) -> Response:
+    """Into the platform's registry while it arrives. Answers once it is stored and proved."""
+    archive = archive_body(request, silence_s=yard.settings.upload_stall_s)
+    yard.uploading.ingest.require_size(archive.length or 0)
+    delivered = await yard.model.deliveries.begin_archive(
+        caller,
+        identifier,
+        version,
+        platform=wish.platform,
+        source=ImageSource.ARCHIVE,
+        total=archive.length,
+    )
+    image, _ = await yard.uploading.deliveries.receive(
+        delivered.image, archive.stream, wish, length=archive.length
+    )
+    return answer(container_image.describe(image, delivered.version.load), 201)
 
 
 def _failure(image: Image) -> Failure:
