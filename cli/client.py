@@ -55,16 +55,30 @@ class Client:
             timeout=httpx.Timeout(330, connect=5),
         )
 
+    @property
+    def http(self) -> httpx.Client:
+        """For calls that deal with lost connections themselves."""
+        return self._http
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """The decoded answer, or exit with the problem that the server named."""
-        with _explained(self.url):
-            answer = self._http.request(method, f"/yard/v1{path}", **options)
-            _raise_problem(answer)
+        answer = self.answer(method, path, **options)
         if not answer.content:
             return None
         if "json" in answer.headers.get("content-type", ""):
             return answer.json()
         return answer.text
+
+    def answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The good answer with its headers, or exit with the problem that the server named."""
+        with _explained(self.url):
+            answer = self._http.request(method, f"/yard/v1{path}", **options)
+        self.require(answer)
+        return answer
+
+    def require(self, answer: httpx.Response) -> None:
+        """Exit with the problem that the server named, if it did."""
+        _raise_problem(answer)
 
     def pages(self, path: str, *, limit: int, **query: Any) -> list[dict[str, Any]]:
         """Items of a paged list, at most `limit` of them."""

@@ -8,6 +8,7 @@ import typer
 
 from cli.client import FAILED, Client, err, out, say
 from cli.progress import follow
+from cli.push import push
 from cli.show import age, as_document, field, json_or_table, size
 
 app = typer.Typer(no_args_is_help=True, help="Bring images and see what became of them.")
@@ -50,6 +51,9 @@ def add(
             say(out, f"  {finding['severity']}: {finding['message']} ({finding['code']})")
     if image["status"] == "FAILED":
         raise typer.Exit(FAILED)
+
+
+app.command()(push)
 
 
 @app.command("list")

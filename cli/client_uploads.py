@@ -1,0 +1,160 @@
+"""Resumable uploads from the command line: sends, and goes on by itself after a cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import httpx
+import typer
+
+from cli.client import FAILED, Client, err, say
+
+TUS: Final = {"Tus-Resumable": "1.0.0"}
+TRIES_S: Final = 300.0
+"""How long a server that does not answer is asked again."""
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+AWAY: Final = frozenset({408, 409, 423, 429, 500, 502, 503, 504})
+"""Answers after which the same upload can be continued."""
+
+Content = Callable[[int], Iterator[bytes]]
+"""What is to be sent, from an offset on."""
+
+
+class Interrupted(Exception):
+    """A piece did not come through; what did is kept by the server."""
+
+
+class UploadClient:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._http = client.http
+
+    def present(self, digests: list[str]) -> set[str]:
+        """Which of these layers need not be sent."""
+        found: set[str] = set()
+        for at in range(0, len(digests), 1000):
+            asked = {"digests": digests[at : at + 1000]}
+            answer = self._client.call("POST", "/uploads/present", json=asked)
+            found |= {blob["digest"] for blob in answer["present"]}
+        return found
+
+    def create(self, length: int, metadata: str) -> str:
+        """The address of a new upload. Exits with what the server says against it."""
+        headers = TUS | {"Upload-Length": str(length)}
+        if metadata:
+            headers["Upload-Metadata"] = metadata
+        answer = self._client.answer("POST", "/uploads", headers=headers)
+        return str(answer.headers["location"])
+
+    def offset(self, address: str, length: int) -> int | None:
+        """Where to go on; None when there is no such upload (any more). Raises Interrupted."""
+        try:
+            answer = self._http.head(address, headers=TUS, timeout=30)
+        except httpx.TransportError as error:
+            raise Interrupted(str(error)) from error
+        if answer.status_code in (404, 410) or answer.headers.get("upload-length") != str(length):
+            return None
+        if answer.is_error:
+            raise Interrupted(f"the server answered {answer.status_code}")
+        return int(answer.headers["upload-offset"])
+
+    def send(
+        self, address: str, length: int, content: Content, moved: Callable[[int], None]
+    ) -> None:
+        """All of it. `moved` hears the offset. Exits when the server refuses or stays away."""
+        offset, since, pauses = self._start(address, length), time.monotonic(), 0
+        while offset < length:
+            moved(offset)
+            before = offset
+            try:
+                offset = self._patch(address, offset, length, content, moved)
+            except (httpx.TransportError, Interrupted) as error:
+                offset = self._again(address, length, offset, error, since, pauses)
+            pauses += 1
+            if offset > before:
+                since, pauses = time.monotonic(), 0
+        moved(length)
+
+    def outcome(self, address: str) -> dict[str, Any]:
+        """The upload once it is completed or failed."""
+        since, pause_s = time.monotonic(), 0.05
+        while True:
+            try:
+                answer = self._http.get(address, timeout=30)
+                view: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+                if view.get("status") in ("completed", "failed"):
+                    return view
+                if view:
+                    since = time.monotonic()
+                elif answer.status_code not in AWAY:
+                    say(err, (f"The upload is gone ({answer.status_code}).", "red"))
+                    raise typer.Exit(FAILED)
+            except httpx.TransportError as error:
+                _give_up_after(since, error)
+            time.sleep(pause_s)
+            pause_s = min(1.0, pause_s * 1.5)
+
+    def _start(self, address: str, length: int) -> int:
+        try:
+            return self._begin(address, length)
+        except Interrupted:
+            return 0
+
+    def _begin(self, address: str, length: int) -> int:
+        offset = self.offset(address, length)
+        if offset is None:
+            say(err, ("The upload is gone: push again.", "red"))
+            raise typer.Exit(FAILED)
+        return offset
+
+    def _patch(
+        self,
+        address: str,
+        offset: int,
+        length: int,
+        content: Content,
+        moved: Callable[[int], None],
+    ) -> int:
+        def body() -> Iterator[bytes]:
+            sent = offset
+            for chunk in content(offset):
+                yield chunk
+                sent += len(chunk)
+                moved(sent)
+
+        headers = TUS | {
+            "Upload-Offset": str(offset),
+            "Content-Type": "application/offset+octet-stream",
+            "Content-Length": str(length - offset),
+        }
+        timeout = httpx.Timeout(120, connect=5)
+        answer = self._http.patch(address, headers=headers, content=body(), timeout=timeout)
+        if answer.status_code in AWAY:
+            raise Interrupted(f"the server answered {answer.status_code}")
+        self._client.require(answer)
+        return int(answer.headers["upload-offset"])
+
+    def _again(
+        self,
+        address: str,
+        length: int,
+        offset: int,
+        error: Exception,
+        since: float,
+        pauses: int,
+    ) -> int:
+        """The offset from which to go on, after a pause."""
+        _give_up_after(since, error)
+        time.sleep(PAUSES_S[min(pauses, len(PAUSES_S) - 1)])
+        try:
+            return self._begin(address, length)
+        except Interrupted:
+            return offset
+
+
+def _give_up_after(since: float, error: Exception) -> None:
+    if time.monotonic() - since > TRIES_S:
+        say(err, ("The server stays away", "red"), f" ({error}): push again to go on.")
+        raise typer.Exit(FAILED) from error
