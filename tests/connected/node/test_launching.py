@@ -12,6 +12,7 @@ from pipeline.errors import Fenced, PullFailed
 from pipeline.rules import launching
 from schemas.container import PortBinding, PortSpec
 from schemas.states import ContainerStatus as Status
+from tests.support.freed import nothing_is_leased
 from tests.support.node_rig import NodeRig, node_rig
 from tests.support.waiting import eventually
 
@@ -105,7 +106,7 @@ async def test_a_pull_that_stalls_is_tried_again_and_fails_with_the_reason(rig: 
     failed = await rig.record(container)
     assert failed.status is Status.FAILED
     assert "stalled" in (failed.reason or "")
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 async def test_a_pull_that_stalled_succeeds_when_it_is_tried_again(rig: NodeRig) -> None:

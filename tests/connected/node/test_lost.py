@@ -11,6 +11,7 @@ from pipeline.rules.observation import OVER
 from schemas.container import Container, OnNodeLoss
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
+from tests.support.freed import nothing_is_leased
 from tests.support.node_rig import NodeRig
 
 GRACE_S, INTERVAL_S = 20, 5
@@ -78,7 +79,7 @@ async def test_containers_of_a_lost_node_are_placed_anew(rig: NodeRig) -> None:
     await silence(rig, GRACE_S)
     found = await rig.record(container)
     assert (found.status, found.node, found.gpus) == (Status.REQUESTED, None, [])
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
     assert rig.sent.kinds(container.uuid)[-2:] == ["lost", "requested"]
 
 
@@ -104,7 +105,7 @@ async def test_what_its_owner_wants_of_a_container_happens_though_its_node_is_lo
         await silence(rig, GRACE_S)
     found = await rig.record(container)
     assert found.status is end
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 async def test_a_finished_container_can_be_deleted_though_its_node_is_lost(rig: NodeRig) -> None:

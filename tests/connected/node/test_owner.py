@@ -19,6 +19,7 @@ from schemas.container import ContainerSpec, HealthCheck
 from schemas.image import Image
 from schemas.states import ContainerStatus as Status
 from schemas.states import ImageStatus
+from tests.support.freed import nothing_is_leased
 from tests.support.node_rig import ORG, NodeRig
 from tests.support.working import member
 
@@ -75,7 +76,7 @@ async def test_asking_again_for_an_end_orders_it_once(rig: NodeRig) -> None:
     assert [verb for verb, _ in rig.orders()] == ["remove"]
     await rig.hand_over()
     assert (await rig.record(container)).status is Status.DELETED
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 async def test_what_was_never_placed_ends_at_once(rig: NodeRig) -> None:

@@ -12,6 +12,7 @@ from pipeline.rules import launching
 from schemas.container import Container, Desired
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
+from tests.support.freed import nothing_is_leased
 from tests.support.node_rig import NodeRig, node_rig
 from tests.support.waiting import eventually
 
@@ -22,7 +23,7 @@ async def test_a_stop_whose_order_got_lost_is_carried_out(rig: NodeRig) -> None:
     await rig.agent.watching.reconcile()
     assert (await rig.record(container)).status is Status.STOPPED
     assert rig.world.only().status == "exited"
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -55,7 +56,7 @@ async def test_a_container_that_was_never_started_can_be_stopped(rig: NodeRig) -
     await rig.containers.stop(rig.caller, container.uuid)
     await rig.hand_over()
     assert (await rig.record(container)).status is Status.STOPPED
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 @pytest.mark.parametrize("change", ["deleted", "moved", "unknown"])

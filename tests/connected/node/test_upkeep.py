@@ -12,6 +12,7 @@ from pipeline.errors import Fenced
 from schemas.container import HealthCheck, PortSpec, RestartPolicy
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
+from tests.support.freed import nothing_is_leased
 from tests.support.node_rig import NodeRig, node_rig
 from tests.support.waiting import eventually
 
@@ -85,7 +86,7 @@ async def test_a_container_that_must_not_restart_ends(rig: NodeRig) -> None:
         rig.world.die(rig.world.only(), 3)
         found = await rig.until(container, Status.FAILED)
     assert (found.exit_code, found.reason) == (3, "exited with code 3")
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 async def test_a_missed_death_is_found_when_the_event_stream_is_back(rig: NodeRig) -> None:
@@ -203,7 +204,7 @@ async def test_a_container_that_lost_its_gpu_is_made_anew_on_another(rig: NodeRi
         away = await rig.until(container, Status.REQUESTED)
         assert lost in (away.reason or "")
         await eventually(lambda: not rig.world.containers)
-        assert not (await rig.node()).leases
+        await nothing_is_leased(rig)
         await rig.placing.place(container.org, container.uuid)
         await rig.hand_over()
         found = await rig.until(container, Status.RUNNING)
@@ -251,7 +252,7 @@ async def test_a_gpu_that_fails_before_the_launch_is_not_launched_on(rig: NodeRi
     assert not await rig.hand_over()
     assert (await rig.record(container)).status is Status.REQUESTED
     assert not rig.world.containers
-    assert not (await rig.node()).leases
+    await nothing_is_leased(rig)
 
 
 async def is_cordoned(rig: NodeRig, uuid: str) -> bool:
