@@ -256,8 +256,10 @@ async def test_a_gpu_that_fails_before_the_launch_is_not_launched_on(rig: NodeRi
 
 
 async def is_cordoned(rig: NodeRig, uuid: str) -> bool:
-    gpus = (await rig.node()).inventory.gpus
-    return any(gpu.uuid == uuid and not gpu.healthy for gpu in gpus)
+    """As a node that is READY tells it: an agent that has just begun is not."""
+    node = await rig.node()
+    sick = any(gpu.uuid == uuid and not gpu.healthy for gpu in node.inventory.gpus)
+    return node.status is NodeStatus.READY and sick
 
 
 # --- the node itself --------------------------------------------------------------------------
