@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.core.secrets import Secrets
 
 DELETE_ATTEMPTS = 10
+DELETED = "deleted"
 
 
 class Images:
@@ -116,9 +117,10 @@ class Images:
             actor=caller.id,
             revision=image.revision + 1,
             status=ImageStatus.DELETED,
+            reason=DELETED,
         )
         image = await self._store.change(
-            image, {}, at=at, status=ImageStatus.DELETED, reason="deleted", messages=[message]
+            image, {}, at=at, status=ImageStatus.DELETED, reason=DELETED, messages=[message]
         )
         await self._outbox.send(image)
         return image

@@ -49,14 +49,17 @@ ORG = made.ORG
 
 
 class Sent:
-    """A broker that only remembers."""
+    """A broker that remembers, and passes on to a real one if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus | None = None) -> None:
         self.messages: list[Message] = []
+        self._bus = bus
 
-    async def publish(self, message: Message, *, timeout_s: float = 0) -> int:
+    async def publish(self, message: Message, *, timeout_s: float = 5) -> int:
         self.messages.append(message)
-        return len(self.messages)
+        if self._bus is None:
+            return len(self.messages)
+        return await self._bus.publish(message, timeout_s=timeout_s)
 
     def kinds(self, uuid: str) -> list[str]:
         """Of the events about a record, in order."""
@@ -236,11 +239,16 @@ class NodeRig:
 
 @asynccontextmanager
 async def node_rig(
-    store: Store, *, gpus: str = "2xH100-80GB", is_ready: bool = True, **values: Any
+    store: Store,
+    *,
+    bus: Bus | None = None,
+    gpus: str = "2xH100-80GB",
+    is_ready: bool = True,
+    **values: Any,
 ) -> AsyncIterator[NodeRig]:
     given = settings(**values)
     async with AsyncExitStack() as stack:
-        sent = Sent()
+        sent = Sent(bus)
         outbox = await stack.enter_async_context(Outbox(store, sent))
         world = await stack.enter_async_context(EngineWorld.open())
         assert isinstance(world, EngineWorld)
