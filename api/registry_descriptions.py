@@ -58,11 +58,59 @@ ENTRY: Final = {
 }
 
 
+_TEXT: Final = {"type": "string", "maxLength": 255}
+_OBJECT: Final = {"type": "object"}
+_SIZE: Final = {"type": "integer", "minimum": -1, "description": "MB; -1: unlimited or unknown."}
+_STORAGE: Final = {
+    "type": "object",
+    "properties": {
+        "storage_type": {"enum": ["s3", "object-store", "fs", "unknown"]},
+        "storage_size": _SIZE,
+        "memory_size": _SIZE,
+        "registry_type": {"enum": ["aios", "external"]},
+    },
+}
+_FIELDS: Final = {
+    "id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    "name": _TEXT,
+    "metadata": _OBJECT,
+    "config": _OBJECT | {"description": "Public: credentials belong into a secret."},
+    "tags": {
+        "type": "array",
+        "maxItems": 100,
+        "items": {"type": "string", "minLength": 1, "maxLength": 128},
+    },
+    "public_url": {
+        "type": "string",
+        "maxLength": 2048,
+        "description": "Absolute http or https URL without user info, query or fragment.",
+    },
+    "image_prefix": _TEXT,
+    "storage_info": _STORAGE,
+    "secret": {
+        "type": ["string", "null"],
+        "description": "UUID of a registry secret of the organisation.",
+    },
+}
+_ENTRY: Final = {
+    "type": "object",
+    "properties": {f"container_registry_{name}": schema for name, schema in _FIELDS.items()},
+    "required": ["container_registry_public_url"],
+}
+_UPDATE: Final = {
+    "type": "object",
+    "minProperties": 1,
+    "description": "A partial document, or the operators $set, $unset, $push, $pull, $addToSet,"
+    " $inc and $rename.",
+}
+_FILTER: Final = {"type": "object", "description": "A filter in a part of MongoDB's language."}
+
+
 def _route(
     status: int,
     answer: type[BaseModel],
     *failures: int,
-    body: dict[str, Any] | None = None,
+    body: tuple[dict[str, Any], dict[str, Any]] | None = None,
     parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     refusals = {
@@ -71,7 +119,8 @@ def _route(
     }
     extra: dict[str, Any] = {}
     if body is not None:
-        content = {"application/json": {"schema": {"type": "object"}, "example": body}}
+        schema, example = body
+        content = {"application/json": {"schema": schema, "example": example}}
         extra["requestBody"] = {"required": True, "content": content}
     if parameters:
         extra["parameters"] = parameters
@@ -98,24 +147,27 @@ _PAGING: Final = [
     ),
 ]
 
-CREATE: Final = _route(201, SaidEnvelope, 409, 413, body=ENTRY)
+CREATE: Final = _route(201, SaidEnvelope, 409, 413, body=(_ENTRY, ENTRY))
 READ: Final = _route(200, EntryEnvelope, 404)
 UPDATE: Final = _route(
     200,
     SaidEnvelope,
     404,
     413,
-    body={
-        "$set": {"container_registry_metadata.region": "us"},
-        "$addToSet": {"container_registry_tags": "fast"},
-    },
+    body=(
+        _UPDATE,
+        {
+            "$set": {"container_registry_metadata.region": "us"},
+            "$addToSet": {"container_registry_tags": "fast"},
+        },
+    ),
 )
 DELETE: Final = _route(200, SaidEnvelope, 404)
 QUERY: Final = _route(
     200,
     EntriesEnvelope,
     413,
-    body={"container_registry_tags": {"$in": ["ai", "internal"]}},
+    body=(_FILTER, {"container_registry_tags": {"$in": ["ai", "internal"]}}),
     parameters=_PAGING,
 )
 CHECK: Final = _route(200, EntryEnvelope, 404, 504)

@@ -78,7 +78,10 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._leave(lane)
             raise
-        return httpx.Response(status, headers=headers, stream=_Body(self, lane, wire))
+        said = {"reason_phrase": wire.reason} if wire.reason else {}
+        return httpx.Response(
+            status, headers=headers, stream=_Body(self, lane, wire), extensions=said
+        )
 
     async def aclose(self) -> None:
         """Closes every idle connection; those in use close with their response."""

@@ -32,6 +32,7 @@ class Wire(asyncio.Protocol):
 
     _expects_body: bool
     _status: int
+    _reason: bytes
     _headers: list[tuple[bytes, bytes]]
     _pieces: list[bytes]
     _buffered: int
@@ -90,6 +91,11 @@ class Wire(asyncio.Protocol):
             await self._progress()
         return self._status, self._headers
 
+    @property
+    def reason(self) -> bytes:
+        """What the peer wrote behind the status; empty when it wrote nothing."""
+        return self._reason
+
     async def read(self) -> bytes:
         """The next piece of the body; empty at its end."""
         while not self._pieces and not self._is_complete:
@@ -109,6 +115,7 @@ class Wire(asyncio.Protocol):
     def _begin(self, *, expects_body: bool) -> None:
         self._expects_body = expects_body
         self._status = 0
+        self._reason = b""
         self._headers = []
         self._pieces = []
         self._buffered = 0
@@ -196,6 +203,10 @@ class Wire(asyncio.Protocol):
 
     # --- called by the parser -----------------------------------------------------------------
 
+    def on_status(self, text: bytes) -> None:
+        if not self._has_head:
+            self._reason += text
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:
             self._headers.append((name, value))
@@ -208,6 +219,7 @@ class Wire(asyncio.Protocol):
         self._status = self._parser.get_status_code()
         if self._status < 200:
             self._headers.clear()
+            self._reason = b""
             return
         self._has_head = True
         self._read_framing()

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from pipeline.adapters import http_faults, registry_health
 from pipeline.adapters.http_guard import GuardedHttp, Reply
 from pipeline.adapters.registry_auth import Access
-from pipeline.adapters.registry_calls import RegistryCalls
+from pipeline.adapters.registry_calls import RegistryCalls, Scheme
 from pipeline.adapters.registry_contents import Contents, Place
 from pipeline.adapters.registry_health import RegistryHealth
 from pipeline.errors import InvalidReference, RegistryProtocolError
@@ -101,15 +101,16 @@ class RegistryClient:
         credentials: Credentials | None = None,
         most: int,
         after: str | None = None,
+        scheme: Scheme | None = None,
         prefix: str = "",
     ) -> list[str]:
         """The first `most` tags, in the registry's order, or those that follow `after`.
 
-        `prefix` is the path before `/v2/`.
+        `scheme` is found out when it is not given; `prefix` is the path before `/v2/`.
         """
         access = _place(registry, repository, credentials).access
         path = f"{prefix}/v2/{repository}/tags/list"
-        return await self._list(access, path, "tags", most, after)
+        return await self._list(access, path, "tags", most, after, scheme)
 
     async def catalog(
         self,
@@ -118,11 +119,13 @@ class RegistryClient:
         credentials: Credentials | None = None,
         most: int,
         after: str | None = None,
+        scheme: Scheme | None = None,
         prefix: str = "",
     ) -> list[str]:
         """As `tags`, of repositories. Many public registries deny this."""
         access = Access(registry, "registry:catalog:*", _own(credentials, registry))
-        return await self._list(access, f"{prefix}/v2/_catalog", "repositories", most, after)
+        path = f"{prefix}/v2/_catalog"
+        return await self._list(access, path, "repositories", most, after, scheme)
 
     async def _resolve(
         self, place: Place, parts: Reference | ReferenceParts, wanted: Platform | None
@@ -162,14 +165,24 @@ class RegistryClient:
         return found, tuple(d for d, is_there in zip(digests, there, strict=True) if not is_there)
 
     async def _list(
-        self, access: Access, path: str, name: str, most: int, after: str | None
+        self,
+        access: Access,
+        path: str,
+        name: str,
+        most: int,
+        after: str | None,
+        scheme: Scheme | None,
     ) -> list[str]:
         found: list[str] = []
         query = {"n": min(most, PAGE)} | ({"last": after} if after else {})
         following: str | None = f"{path}?{urlencode(query)}"
         while following is not None and len(found) < most:
             reply = await self._calls.ask(
-                access, "GET", following, body_max_bytes=self._document_max_bytes
+                access,
+                "GET",
+                following,
+                body_max_bytes=self._document_max_bytes,
+                scheme=scheme,
             )
             if reply.status != 200:
                 raise refusal(

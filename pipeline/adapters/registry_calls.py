@@ -37,13 +37,15 @@ class RegistryCalls:
         *,
         headers: Mapping[str, str] | None = None,
         body_max_bytes: int = 64 * 1024,
+        scheme: Scheme | None = None,
     ) -> Reply:
         """The answer of any status; 401 only when there was nothing (better) to prove with.
 
-        `path` is from the root, with its query.
+        `path` is from the root, with its query. Without `scheme` it is found out; plain http is
+        refused where it is not allowed all the same.
         """
         limits = Limits(total_s=self._request_s, body_max_bytes=body_max_bytes)
-        known = self._schemes.get(access.registry)
+        known = scheme or self._schemes.get(access.registry)
         if known is None:
             return await self._discover(access, method, path, headers or {}, limits)
         try:

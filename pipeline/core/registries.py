@@ -141,7 +141,7 @@ class Registries:
         found = await self._search.run(
             Registry,
             wanted,
-            is_cheap=registry_queries.is_cheap(filter),
+            is_cheap=registry_queries.is_cheap(filter, paging),
             max_bytes=PAGE_MAX,
         )
         return replace(found, documents=[registry_entries.shown(each) for each in found.documents])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pipeline.core.paging import Page
@@ -34,13 +34,14 @@ class RegistryCatalogue:
     ) -> Page[str]:
         """Raises NotFound, InvalidInput, and what `RegistryClient` raises."""
         registry = await self._registries.get(caller, id)
-        host, prefix = _place(registry)
+        place = _Place(registry)
         found = await self._client.catalog(
-            host,
+            place.host,
             credentials=await self._probe.credentials(registry),
             most=limit + 1,
             after=_after(cursor),
-            prefix=prefix,
+            scheme=place.scheme,
+            prefix=place.prefix,
         )
         return _page(found, limit)
 
@@ -49,24 +50,31 @@ class RegistryCatalogue:
     ) -> Page[str]:
         """Raises as `repositories` does; for an unknown repository what the registry answers."""
         registry = await self._registries.get(caller, id)
-        host, prefix = _place(registry)
+        place = _Place(registry)
         if not references.is_repository(repository):
             raise NotFound(f"There is no repository {repository[:255]}.")
         found = await self._client.tags(
-            host,
+            place.host,
             repository,
             credentials=await self._probe.credentials(registry),
             most=limit + 1,
             after=_after(cursor),
-            prefix=prefix,
+            scheme=place.scheme,
+            prefix=place.prefix,
         )
         return _page(found, limit)
 
 
-def _place(registry: Registry) -> tuple[str, str]:
-    """The host that is asked, and the path before `/v2/`."""
-    parts = urlsplit(registry_entries.address_of(registry.container_registry_public_url))
-    return parts.netloc, parts.path
+class _Place:
+    """Where an entry's registry is asked."""
+
+    def __init__(self, registry: Registry) -> None:
+        address = registry_entries.address_of(registry.container_registry_public_url)
+        parts = urlsplit(address)
+        self.scheme: Literal["http", "https"] = "http" if parts.scheme == "http" else "https"
+        self.host = parts.netloc
+        self.prefix = parts.path
+        """Before `/v2/`."""
 
 
 def _page(found: list[str], limit: int) -> Page[str]:

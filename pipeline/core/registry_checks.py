@@ -75,11 +75,13 @@ class RegistryChecks:
     async def carry_out(self, caller: Principal, order: RegistryCheck, *, key: str) -> None:
         """Look at a registry and record what is found.
 
-        Does nothing when an earlier check answered the order already, or the command came before
-        (`key`). Raises NotFound.
+        Does nothing when an earlier check answered the order already, when the entry that it was
+        given for is gone, or when the command came before (`key`). Raises NotFound.
         """
         where = {registry_entries.ID: order.id, "deleted": False}
         registry = await self._store.find_one(Registry, org=caller.org, where=where)
+        if registry is None and order.ask is not None:
+            return
         if registry is None:
             raise NotFound(f"There is no registry {order.id[:128]}.")
         waiting = {ask.id: ask.actor for ask in registry.asked}
@@ -125,13 +127,14 @@ class RegistryChecks:
         actor: str,
         key: str | None,
     ) -> bool:
-        """False when the entry is gone, or is by now another registry than was checked."""
+        """False when the entry is gone, is by now another registry than was checked, or knows of
+        a check that began later."""
         for _ in range(RACES):
             try:
                 registry = await self._present(checked.org, checked.uuid)
             except NotFound:
                 return False
-            if _target(registry) != _target(checked):
+            if _target(registry) != _target(checked) or _is_older(health, registry):
                 return False
             at = self._clock()
             values = self._values(registry, health, at)
@@ -157,6 +160,11 @@ class RegistryChecks:
             "failures": failures,
             "check_at": at + timedelta(seconds=wait_s),
         }
+
+
+def _is_older(health: RegistryHealth, registry: Registry) -> bool:
+    known = registry.container_registry_health
+    return known is not None and known.checked_at > health.checked_at
 
 
 def _target(registry: Registry) -> tuple[str, str | None]:

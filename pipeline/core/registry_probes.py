@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pipeline.core import records
 from pipeline.errors import InvalidInput, InvalidReference, Misconfigured, NotFound
@@ -14,6 +14,8 @@ from schemas.registry import ErrorKind, Registry, RegistryHealth
 if TYPE_CHECKING:
     from pipeline.adapters import registry_health
     from pipeline.core.secrets import Secrets
+
+REASON_MAX: Final = 255
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class RegistryProbe:
         return RegistryHealth(
             reachable=found.reachable,
             status_code=found.status_code,
-            reason=found.reason,
+            reason=found.reason and found.reason[:REASON_MAX],
             url=url,
             oci=found.oci,
             auth_required=found.auth_required,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,35 +22,11 @@ from pipeline.errors import (
 )
 from pipeline.ports import Credentials, ResolvedImage
 from pipeline.rules import findings, references
-from pipeline.stack import probes
 from pipeline.stack.registry import RegistryPiece
 from tests.support.image_delivery import push, push_index
 from tests.support.images import HEALTHCHECK, PORT, Media, busybox_image
+from tests.support.locked_registry import PASSWORD, USER, LockedRegistry
 from tests.support.services import Services
-
-USER, PASSWORD = "me", "hunter2"
-HTPASSWD = f"{USER}:$2y$05$oH4d.iA9Po.VUgamcB9x0e.zlh2m1kj1c.V4we/gXUUBnQxhRCBp.\n"
-"""Of PASSWORD."""
-
-
-class LockedRegistry(RegistryPiece):
-    """Asks for USER and PASSWORD once `locked` is set."""
-
-    locked = False
-
-    def prepare(self) -> None:
-        super().prepare()
-        users = self.folder / "htpasswd"
-        users.write_text(HTPASSWD)
-        file = self.folder / "registry.yml"
-        config: dict[str, Any] = json.loads(file.read_text())
-        if self.locked:
-            config["auth"] = {"htpasswd": {"realm": "test", "path": str(users)}}
-        file.write_text(json.dumps(config))
-
-    async def ready(self) -> bool:
-        answer = await probes.get("127.0.0.1", self.port, "/v2/")
-        return answer is not None and answer.status in (200, 401)
 
 
 @pytest.fixture

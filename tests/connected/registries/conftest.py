@@ -16,6 +16,9 @@ from prometheus_client import CollectorRegistry
 from api.app import create
 from pipeline.services import Services as Yard
 from tests.support.api_process import settings
+from tests.support.image_delivery import push
+from tests.support.images import busybox_image
+from tests.support.locked_registry import LockedRegistry
 from tests.support.registry_door import Door, client
 from tests.support.services import Services
 from workers.app import build
@@ -43,10 +46,25 @@ def yard(app: FastAPI) -> Yard:
 async def worker(yard: Yard) -> AsyncIterator[None]:
     """Works in this process, on the services of the application."""
     registers = [partial(stages.register, services=yard) for stages in STAGES]
-    working = build(yard.bus, registers, registry=CollectorRegistry(), drain_s=5)
+    working = build(yard.bus, registers, registry=CollectorRegistry(), drain_s=5, jitter=lambda: 0)
     await working.start()
     yield
     await working.stop()
+
+
+@pytest.fixture(scope="session")
+async def locked_host(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """A registry with `team/model:1` behind USER and PASSWORD."""
+    folder = tmp_path_factory.mktemp("locked")
+    registry = LockedRegistry(folder, port=services.registry().port)
+    await registry.start()
+    push(busybox_image(), registry.host, "team/model", "1")
+    registry.locked = True
+    await registry.restart()
+    yield registry.host
+    await registry.stop()
 
 
 @pytest.fixture
