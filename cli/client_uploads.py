@@ -27,6 +27,8 @@ class Interrupted(Exception):
 
 
 class UploadClient:
+    """Talks to `/yard/v1/uploads`. What ends a command exits as `Client` does."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._http = client.http
