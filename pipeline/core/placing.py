@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
 from pipeline.core.containers import announce, order
 from pipeline.core.leases import Leases
+from pipeline.core.node_view import NodeView
 from pipeline.errors import CannotPlace, LostRace, NoCapacity, YardError
 from pipeline.rules import placement
 from pipeline.rules.eligibility import Request
 from schemas.container import Container, Desired
 from schemas.image import Image, Progress
-from schemas.node import Node
+from schemas.node import Lease, Node
 from schemas.states import ContainerStatus as Status
-from schemas.states import ImageStatus, NodeStatus
+from schemas.states import ImageStatus
 
 if TYPE_CHECKING:
     from pipeline.adapters.store import Store
@@ -29,12 +29,13 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """Lost races for one lease before the message is tried again later."""
+VIEW_AGE_S = 0.5
 PLACER = "worker:placement"
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    nodes: list[Node]
+    nodes: Sequence[Node]
     wants: Request
     choice: placement.Choice
 
@@ -59,6 +60,7 @@ class Placing:
         self._store = store
         self._outbox = outbox
         self._leases = leases
+        self._view = NodeView(store, age_s=VIEW_AGE_S, clock=clock)
         self._node_grace_s = node_grace_s
         self._clock = clock
 
@@ -97,10 +99,18 @@ class Placing:
         image = await self._store.get(Image, container.image, org=container.org)
         if image.status is not ImageStatus.READY:
             raise CannotPlace(f"the image is {image.status}, not READY")
-        nodes = await self._store.find(
-            Node, org=EVERY_ORG, where={"status": {"$ne": NodeStatus.DELETED.value}}, sort=[]
-        )
         wants = placement.request(container.spec, image)
+        began = self._clock()
+        try:
+            return await self._choose(container, wants)
+        except CannotPlace:
+            # Before that is believed, it has to be true of the nodes as they are now.
+            if not await self._view.read_since(began):
+                raise
+            return await self._choose(container, wants)
+
+    async def _choose(self, container: Container, wants: Request) -> _Plan:
+        nodes = await self._view.nodes()
         # What an earlier attempt left behind for this container counts as free.
         open_to_it = [placement.without(node, container.uuid) for node in nodes]
         choice = placement.plan(wants, open_to_it, now=self._clock(), grace_s=self._node_grace_s)
@@ -109,7 +119,7 @@ class Placing:
     async def _claim(self, container: Container) -> Container:
         return await self._store.change(container, {"fence": container.fence + 1}, at=self._clock())
 
-    async def _drop_leftovers(self, claimed: Container, nodes: list[Node]) -> None:
+    async def _drop_leftovers(self, claimed: Container, nodes: Sequence[Node]) -> None:
         """Free what attempts leased that died before their record said so, or cannot say it now."""
         for node in nodes:
             lease = node.leases.get(claimed.uuid)
@@ -118,14 +128,19 @@ class Placing:
 
     async def _lease(self, claimed: Container, plan: _Plan) -> bool:
         """False: somebody took the devices first, plan again."""
-        return await self._leases.acquire(
-            plan.choice.node,
+        node, wants = plan.choice.node, plan.wants
+        lease = Lease(
             container=claimed.uuid,
             fence=claimed.fence,
-            gpus=plan.choice.gpus,
-            memory_bytes=plan.wants.memory_bytes,
-            cpus=plan.wants.cpus,
+            gpus=list(plan.choice.gpus),
+            memory_bytes=wants.memory_bytes,
+            cpus=wants.cpus,
         )
+        if await self._leases.acquire(node, **dict(lease)):
+            self._view.leased(node.uuid, lease)
+            return True
+        await self._view.look_again(node.uuid)
+        return False
 
     async def _launch(self, claimed: Container, choice: placement.Choice) -> None:
         at = self._clock()

@@ -86,9 +86,9 @@ def is_free(gpu: Gpu, node: Node) -> bool:
 
 def fits_model(wanted: str | None, model: str) -> bool:
     """Ignores case, vendor and punctuation: `nvidia-a100` fits `NVIDIA A100-SXM4-80GB`."""
-    return set(_WORD.findall((wanted or "").lower())) - _VENDORS <= set(
-        _WORD.findall(model.lower())
-    )
+    if not wanted:
+        return True
+    return set(_WORD.findall(wanted.lower())) - _VENDORS <= set(_WORD.findall(model.lower()))
 
 
 def _suits(request: Request, gpu: Gpu) -> bool:

@@ -13,7 +13,7 @@ from pipeline.rules import versions
 from pipeline.rules.eligibility import Reason, Request, available, is_free, refusals, schedulable
 from schemas.container import ContainerSpec
 from schemas.image import Image, Needs
-from schemas.node import Gpu, Node
+from schemas.node import Gpu, Lease, Node
 from schemas.states import NodeStatus
 
 
@@ -87,6 +87,19 @@ def without(node: Node, container: str) -> Node:
             "held": {gpu: holder for gpu, holder in node.held.items() if holder != container},
             "leased_memory_bytes": node.leased_memory_bytes - lease.memory_bytes,
             "leased_cpus": node.leased_cpus - lease.cpus,
+        }
+    )
+
+
+def with_lease(node: Node, lease: Lease) -> Node:
+    """The node as it is once this is leased."""
+    free = without(node, lease.container)
+    return free.model_copy(
+        update={
+            "leases": free.leases | {lease.container: lease},
+            "held": free.held | dict.fromkeys(lease.gpus, lease.container),
+            "leased_memory_bytes": free.leased_memory_bytes + lease.memory_bytes,
+            "leased_cpus": free.leased_cpus + lease.cpus,
         }
     )
 

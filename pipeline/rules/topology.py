@@ -140,8 +140,11 @@ DURABLES = (*STAGES, ADVISORIES)
 
 
 def node_stage(node: str) -> StagePlan:
-    """The durable of one agent: every order for its node, whatever the verb."""
-    return StagePlan(f"node-{token(node)}", NODES, f"yard.node.{node}.*", workers=16)
+    """The durable of one agent: every order for its node, whatever the verb.
+
+    Many at once, since an order that waits for its pull must not hold up one that ends a pull.
+    """
+    return StagePlan(f"node-{token(node)}", NODES, f"yard.node.{node}.*", workers=64)
 
 
 def token(text: str) -> str:

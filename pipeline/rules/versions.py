@@ -24,5 +24,7 @@ def parse(text: str | None) -> tuple[int, ...] | None:
 def reaches(actual: str | None, required: str | None) -> bool:
     """Is `actual` known and at least `required`? Anything reaches no requirement."""
     least = parse(required)
+    if least is None:
+        return True
     known = parse(actual)
-    return least is None or (known is not None and known >= least)
+    return known is not None and known >= least

@@ -48,6 +48,30 @@ async def test_workers_that_place_the_same_container_side_by_side_lease_once(rig
             assert not mine
 
 
+async def test_many_containers_at_once_share_what_is_known_about_nodes(
+    rig: NodeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        devices = [gpu(f"{number}-{index}", index=index) for index in range(4)]
+        await rig.store.insert(node(f"n{number}", *devices, at=rig.clock()))
+    containers = [await requested(rig, gpus=1) for _ in range(20)]
+    find, readings = rig.store.find, 0
+
+    async def counting(kind: Any, **query: Any) -> Any:
+        nonlocal readings
+        readings += kind is Node
+        return await find(kind, **query)
+
+    monkeypatch.setattr(rig.store, "find", counting)
+    await asyncio.gather(*(rig.placing.place(ORG, each.uuid) for each in containers))
+    placed = [await rig.record(each) for each in containers]
+    assert [each.status for each in placed].count(Status.PLACED) == 14
+    taken = [gpu for each in placed for gpu in each.gpus]
+    assert len(set(taken)) == len(taken) == 14
+    assert set(await held(rig)) == set(taken)
+    assert readings < len(containers)
+
+
 class Halting(Placing):
     """Stands still between its lease and its record, as a worker that is paused does."""
 
