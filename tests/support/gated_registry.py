@@ -25,7 +25,7 @@ class GatedRegistry:
         self.reached = asyncio.Event()
         """Half of the layer was sent, or, when `silent`, somebody asked."""
         self.sent = asyncio.Event()
-        """The other half was sent, too."""
+        """The other half was sent, too, or an engine that had hung up refused it."""
         self.stalls = True
         """Unset, the next request gets the whole layer; what waits already goes on waiting."""
         self.reference = ""
@@ -92,9 +92,11 @@ class GatedRegistry:
         writer.write(blob[:half])
         await writer.drain()
         await self._wait()
-        writer.write(blob[half:])
-        await writer.drain()
-        self.sent.set()
+        try:
+            writer.write(blob[half:])
+            await writer.drain()
+        finally:
+            self.sent.set()
 
     async def _wait(self) -> None:
         self.reached.set()
