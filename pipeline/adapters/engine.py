@@ -234,7 +234,7 @@ class DockerEngine:
         lines = JsonLines()
         params = {"filters": shapes.event_filters(labels)}
         params |= {"since": times.written(since)} if since else {}
-        pieces = self._link.stream("GET", "/events", endless=True, params=params)
+        pieces = self._link.stream("GET", "/events", pool="events", endless=True, params=params)
         async with aclosing(pieces):
             async for piece in pieces:
                 for found in lines.feed(piece):

@@ -27,7 +27,7 @@ from pipeline.adapters.engine_stream import ByteStream, Feed, never_time_out
 from pipeline.errors import EngineError, EngineUnavailable, Overloaded, YardError
 
 T = TypeVar("T")
-Pool = Literal["calls", "launches", "waits", "pulls", "streams"]
+Pool = Literal["calls", "launches", "waits", "pulls", "streams", "events"]
 Refused = Callable[[Response], YardError]
 
 _THREADS: dict[Pool, int] = {
@@ -36,8 +36,10 @@ _THREADS: dict[Pool, int] = {
     "waits": 16,
     "pulls": 16,
     "streams": 64,
+    "events": 4,
 }
-"""Pools of their own, so that slow starts, stops, pulls and followed outputs hold up no call."""
+"""Pools of their own, so that slow starts, stops, pulls and followed outputs hold up no call, and
+so that readers of outputs, however many, do not make us deaf to what happens."""
 
 _WAKE_TIMES, _WAKE_PAUSE_S = 20, 0.05
 

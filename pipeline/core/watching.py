@@ -22,7 +22,7 @@ from schemas.states import ContainerStatus as Status
 log = logging.getLogger(__name__)
 
 TELLING = frozenset({"die", "oom", "start", "destroy", "pause", "unpause", "health_status"})
-RECONNECT_S = 0.5
+RECONNECT_S, LONGEST_RECONNECT_S = 0.25, 4.0
 AT_ONCE = 8
 """Containers that are compared side by side: one that takes its grace to stop holds up no other."""
 
@@ -43,12 +43,18 @@ class Watching:
 
     async def watch(self) -> None:
         """Follow the engine's events for ever; after a cut, resume where they stopped."""
+        now = asyncio.get_running_loop().time
+        pause_s = RECONNECT_S
         while True:
+            began = now()
             try:
                 await self._follow()
             except* YardError as cut:
                 log.warning("the engine's events were cut, reconnecting: %s", cut.exceptions[0])
-            await asyncio.sleep(RECONNECT_S)
+            # An engine that is away is asked less and less often; reconciliation notices it first.
+            stood = now() - began > LONGEST_RECONNECT_S
+            pause_s = RECONNECT_S if stood else min(2 * pause_s, LONGEST_RECONNECT_S)
+            await asyncio.sleep(pause_s)
 
     async def look(self, uuid: str) -> None:
         """Refresh one container. What cannot be looked at now is left to reconciliation."""
