@@ -67,15 +67,13 @@ class Upkeep:
 
     async def mend(self, container: Container) -> None:
         """Look at it, and place it anew when a GPU of it is gone."""
-        if self._devices.lost(container.gpus) is None:
-            await self.refresh(container.uuid)
-            return
         async with self._counterparts.alone(container.uuid):
             current = await self._records.mine(container.uuid)
             why = self._devices.lost(current.gpus)
-            wanted = current.desired is Desired.RUNNING and current.status not in observation.OVER
-            if why is not None and wanted:
+            if why is not None and _is_wanted(current):
                 await self._counterparts.send_away(current, why)
+            else:
+                await self._counterparts.settle(current.uuid)
 
     async def _start_again(self, container: Container, seen: EngineContainer) -> None:
         again = {"restarts": container.restarts + 1, "restart_at": None}
@@ -100,8 +98,8 @@ class Upkeep:
 
 
 def _waits_for_restart(container: Container) -> bool:
-    return (
-        container.desired is Desired.RUNNING
-        and container.status not in observation.OVER
-        and container.restart_at is not None
-    )
+    return _is_wanted(container) and container.restart_at is not None
+
+
+def _is_wanted(container: Container) -> bool:
+    return container.desired is Desired.RUNNING and container.status not in observation.OVER
