@@ -34,6 +34,8 @@ class EngineInfo:
     platform: Platform
     cpus: int
     memory_bytes: int
+    id: str | None = None
+    """Of this very engine, the same after a restart; None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Inventory(Shape):
 
     engine_version: str | None = None
     api_version: str | None = None
+    engine_id: str | None = None
+    """Tells one engine from another, and so a restarted agent from a second machine."""
     platform: Platform
     cpus: int
     memory_bytes: int

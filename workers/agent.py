@@ -52,6 +52,7 @@ async def _services(agent: Agent, bus: Bus) -> AsyncIterator[None]:
 async def work(settings: Settings, registry: CollectorRegistry) -> None:
     """Raises Misconfigured, BusUnavailable and StoreUnavailable when it cannot begin."""
     async with open_agent(settings) as agent:
+        await agent.registration.require_own()
         await serve(agent, agent.bus, registry=registry, drain_s=settings.drain_s)
 
 

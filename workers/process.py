@@ -25,13 +25,23 @@ def run(work: Work) -> int:
     settings = Settings()
     configure_logging(settings.log_level)
     registry = metrics.new_registry()
+    exit_code = 0
     try:
         with _answering_scrapes(settings, registry):
             asyncio.run(work(settings, registry))
-    except YardError as error:
-        log.critical("cannot work: %s", error.message, extra={"code": error.code})
-        return 1
-    return 0
+    except* YardError as failed:
+        for error in _leaves(failed):
+            log.critical("cannot work: %s", error.message, extra={"code": error.code})
+        exit_code = 1
+    return exit_code
+
+
+def _leaves(group: ExceptionGroup[YardError]) -> Iterator[YardError]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 @contextmanager

@@ -143,6 +143,7 @@ def info(system: Json, version: Json) -> EngineInfo:
         ),
         cpus=system["NCPU"],
         memory_bytes=system["MemTotal"],
+        id=system.get("ID") or None,
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.core.registration import Registration
 from pipeline.core.restarts import Restarts
 from pipeline.core.upkeep import Upkeep
 from pipeline.core.watching import Watching
-from pipeline.errors import YardError
+from pipeline.errors import Misconfigured, YardError
 from pipeline.ports import Engine, GpuInventory
 from pipeline.rules.launching import Site
 from pipeline.settings import Settings
@@ -102,7 +102,10 @@ class Agent:
         )
 
     async def run(self) -> None:
-        """Heartbeat, watch and reconcile until cancelled."""
+        """Heartbeat, watch and reconcile until cancelled.
+
+        Raises (in a group) Misconfigured when another machine is this node.
+        """
         doubt = asyncio.Event()
         doubt.set()
         async with asyncio.TaskGroup() as group:
@@ -123,6 +126,8 @@ class Agent:
         while True:
             try:
                 node = await self.registration.beat(reconciled=not doubt.is_set())
+            except Misconfigured:
+                raise
             except YardError as error:
                 log.warning("heartbeat not recorded: %s", error)
             except Exception:
@@ -147,9 +152,12 @@ class Agent:
     async def _compared(self) -> bool:
         """True when everything is understood and the node is READY."""
         try:
+            await self.registration.require_own()
             await self.watching.reconcile()
             self.registration.images_changed()
             node = await self.registration.beat(reconciled=True)
+        except Misconfigured:
+            raise
         except YardError as error:
             log.warning("could not compare containers with the store: %s", error)
         except Exception:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid as uuids
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
 from pipeline.core.devices import Devices
-from pipeline.errors import AlreadyExists, EngineError, GpusUnreadable, LostRace, Misconfigured
+from pipeline.errors import (
+    AlreadyExists,
+    EngineError,
+    GpusUnreadable,
+    LostRace,
+    Misconfigured,
+    StoreUnavailable,
+)
 from pipeline.ports import Engine, EngineInfo, GpuReading
 from pipeline.settings import Settings
 from schemas.image import Platform
@@ -63,6 +71,7 @@ class Registration:
         self._labels = _labels(settings.node_labels)
         self._clock = clock
         self._started_at = clock()
+        self._grace_s = settings.node_grace_s
         self._look_s = max(LEAST_LOOK_S, settings.node_grace_s / 2)
         self._image_changes = 1
         self._told_changes = 0
@@ -77,10 +86,14 @@ class Registration:
         Until `reconciled` the node does not become READY, so that nothing is placed on a machine
         whose containers are not understood yet. A node that was LOST has to reconcile anew, since
         its containers may run elsewhere by now.
+
+        Raises Misconfigured when another machine beats under the same name.
         """
         changes = self._image_changes
         status, reason, facts = await self._look()
         node = await self._store.find_one(Node, org=EVERY_ORG, where={"_id": self._uuid})
+        if node is not None:
+            self._require_own(node, facts)
         was_lost = node is not None and node.status is NodeStatus.LOST
         if status is NodeStatus.READY and (was_lost or not reconciled):
             status, reason = NodeStatus.NOT_READY, "the agent is comparing its containers"
@@ -90,6 +103,33 @@ class Registration:
         if "images" in facts:
             self._told_changes = changes
         return node
+
+    async def require_own(self) -> None:
+        """Raises Misconfigured when another machine beats under this name.
+
+        Each of two would take the containers of the other for lost. Says nothing while the store
+        or the engine does not answer: then the heartbeats find out.
+        """
+        try:
+            _, _, facts = await self._look()
+            node = await self._store.find_one(Node, org=EVERY_ORG, where={"_id": self._uuid})
+        except StoreUnavailable as error:
+            log.warning("whether the node's name is taken is not known yet: %s", error)
+            return
+        if node is not None:
+            self._require_own(node, facts)
+
+    def _require_own(self, node: Node, facts: Mapping[str, Any]) -> None:
+        mine = facts.get("inventory", {}).get("engine_id")
+        theirs = node.inventory.engine_id
+        if mine and theirs and mine != theirs:
+            silent_s = abs((self._clock() - node.last_heartbeat).total_seconds())
+            if silent_s < self._grace_s:
+                raise Misconfigured(
+                    f"Another machine is the node {self._name} already: give each node a name of"
+                    f" its own (MODELYARD_NODE_NAME). Should it have been replaced, start again in"
+                    f" {self._grace_s:g} s."
+                )
 
     async def _look(self) -> tuple[NodeStatus, str | None, dict[str, Any]]:
         """What is known about the machine. It beats also when engine or GPUs do not answer."""
@@ -203,6 +243,7 @@ def _inventory(info: EngineInfo, gpus: GpuReading) -> Inventory:
     return Inventory(
         engine_version=info.version,
         api_version=info.api_version,
+        engine_id=info.id,
         platform=info.platform,
         cpus=info.cpus,
         memory_bytes=info.memory_bytes,

@@ -78,6 +78,7 @@ class EngineWorld(FakeEngine):
     readers: list[Exchange] = field(default_factory=list)
     """Who follows the events."""
     down: bool = False
+    id: str = "engine-1"
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- what somebody does at the machine
@@ -133,7 +134,7 @@ class EngineWorld(FakeEngine):
         await super()._usual(exchange)
 
     async def _info(self, exchange: Exchange) -> None:
-        exchange.json(200, {"NCPU": 8, "MemTotal": 64 * 2**30})
+        exchange.json(200, {"ID": self.id, "NCPU": 8, "MemTotal": 64 * 2**30})
 
     async def _version(self, exchange: Exchange) -> None:
         versions = {"ApiVersion": self.api_version, "MinAPIVersion": self.min_api_version}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -12,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
+from pipeline.errors import Misconfigured
 from pipeline.metrics import new_registry, serving
+from pipeline.settings import Settings
+from workers import process
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +51,24 @@ def test_an_address_that_is_none_is_one_clear_line_without_credentials() -> None
     [line] = ended.stderr.splitlines()
     assert "MODELYARD_NATS_URL" in json.loads(line)["message"]
     assert "hunter2" not in ended.stderr
+
+
+def test_what_ends_one_of_several_tasks_is_one_clear_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "configure_logging", lambda _level: None)
+
+    async def refuse() -> None:
+        raise Misconfigured("Another machine is the node gpu-1 already.")
+
+    async def work(_settings: Settings, _registry: CollectorRegistry) -> None:
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+            outer.create_task(asyncio.Event().wait())
+            inner.create_task(refuse())
+
+    assert process.run(work) == 1
+    [record] = [one for one in caplog.records if one.name == "workers.process"]
+    assert record.getMessage() == "cannot work: Another machine is the node gpu-1 already."
 
 
 def test_scrapes_are_answered() -> None:

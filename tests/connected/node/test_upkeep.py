@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.adapters.store import Store
-from pipeline.errors import Fenced
+from pipeline.errors import Fenced, GpusUnreadable, Misconfigured
 from schemas.container import HealthCheck, PortSpec, RestartPolicy
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
@@ -279,8 +279,6 @@ async def test_a_node_whose_engine_does_not_answer_is_not_ready_and_not_lost(rig
 async def test_a_node_whose_gpus_cannot_be_read_is_not_ready(
     rig: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.errors import GpusUnreadable
-
     def broken() -> None:
         raise GpusUnreadable("NVML cannot read the GPUs: check the driver.")
 
@@ -288,6 +286,21 @@ async def test_a_node_whose_gpus_cannot_be_read_is_not_ready(
     node = await rig.agent.registration.beat(reconciled=True)
     assert node.status is NodeStatus.NOT_READY
     assert "check the driver" in (node.reason or "")
+
+
+async def test_a_second_machine_of_the_same_name_is_refused_before_it_touches_anything(
+    rig: NodeRig,
+) -> None:
+    container = await rig.up()
+    rig.world.id = "engine-2"
+    rig.world.containers.clear()
+    with pytest.raises(Misconfigured, match="MODELYARD_NODE_NAME"):
+        await rig.agent.registration.require_own()
+    with pytest.raises(ExceptionGroup):
+        await rig.agent.run()
+    assert (await rig.record(container)).status is Status.RUNNING
+    rig.clock.skip(rig.settings.node_grace_s + 1)
+    await rig.agent.registration.require_own()
 
 
 async def test_a_heartbeat_tells_images_only_when_they_changed(rig: NodeRig) -> None:
