@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -31,6 +33,7 @@ class Kind(StrEnum):
     NVIDIA = "nvidiadockersecret"
 
 
+KEY_BYTES = 32
 TOKENS = frozenset({Kind.DOCKER_HUB, Kind.DEPOT})
 
 
@@ -72,10 +75,17 @@ def delete(secret: str) -> None:
     err.print("deleted")
 
 
+@app.command("new-key")
+def new_key() -> None:
+    """Print a key of its own id for MODELYARD_ENCRYPTION_KEYS. Nothing is changed by that."""
+    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+    print(f"k{secrets.token_hex(4)}:{key}")
+
+
 @app.command("rotate-key")
 def rotate_key() -> None:
     """Seal everything with the first key of MODELYARD_ENCRYPTION_KEYS, which the server was
-    started with. The keys after it can go when nothing was unreadable."""
+    started with. The keys after it can go when nothing was unreadable. Can be repeated."""
     done = Client().call("POST", "/secrets/rotate-key")
     err.print(f"{done['resealed']} sealed anew")
     if done["unreadable"]:

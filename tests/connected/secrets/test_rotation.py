@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from pipeline.adapters.store import Store
 from pipeline.core import secret_rotation
 from pipeline.core.outbox import Outbox
 from pipeline.core.secrets import Secrets
-from pipeline.errors import Misconfigured
+from pipeline.errors import Misconfigured, StoreUnavailable
 from schemas.secret import Secret
 from tests.support.access import Clock
 from tests.support.secrets import ADA, EVE, HIDDEN, HOST, NEW_KEY, OLD_KEY, keep, settings
@@ -52,6 +54,67 @@ async def test_a_rotation_goes_on_where_the_last_one_stopped(
     await keep(both, name="new")
     assert (await both.rotate_keys()).resealed == 3
     assert (await both.rotate_keys()).resealed == 0
+
+
+async def test_a_rotation_that_was_cut_off_is_finished_by_the_next(
+    store: Store, secrets: Secrets, both: Secrets, only_new: Secrets
+) -> None:
+    made = [await keep(secrets, name=f"old-{number}") for number in range(6)]
+    with pytest.MonkeyPatch.context() as patch:
+        update, calls = store.update, itertools.count()
+
+        async def update_until_the_store_goes(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == 2:
+                raise StoreUnavailable("It went away.")
+            return await update(*args, **kwargs)
+
+        patch.setattr(store, "update", update_until_the_store_goes)
+        with pytest.raises(StoreUnavailable):
+            await both.rotate_keys()
+    assert await both.rotate_keys() == secret_rotation.Rotation(4, ())
+    assert all([await opens(only_new, "acme", each.uuid) for each in made])
+
+
+async def test_secrets_are_made_used_and_deleted_while_the_key_is_rotated(
+    secrets: Secrets, both: Secrets, only_new: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret_rotation, "BATCH", 2)
+    old = [await keep(secrets, name=f"old-{number}") for number in range(10)]
+
+    async def use(uuid: str) -> bool:
+        async with both.held("acme", uuid):
+            return await opens(both, "acme", uuid)
+
+    done, *used = await asyncio.gather(
+        both.rotate_keys(),
+        *(use(each.uuid) for each in old[:5]),
+        *(keep(both, name=f"new-{number}") for number in range(5)),
+        *(both.delete(ADA, each.uuid) for each in old[5:]),
+    )
+    assert isinstance(done, secret_rotation.Rotation)
+    assert used[:5] == [True] * 5
+    assert done.unreadable == ()
+    left = await both.list(ADA)
+    assert len(left) == 10
+    assert all([await opens(only_new, "acme", each.uuid) for each in left])
+
+
+async def test_who_seals_with_the_old_key_after_a_rotation_needs_another_one(
+    secrets: Secrets, both: Secrets, only_new: Secrets
+) -> None:
+    await both.rotate_keys()
+    late = await keep(secrets)
+    assert (await both.rotate_keys()).resealed == 1
+    assert await opens(only_new, "acme", late.uuid)
+
+
+async def test_without_a_key_there_is_nothing_to_rotate_to(
+    store: Store, secrets: Secrets, outbox: Outbox, clock: Clock
+) -> None:
+    kept = await keep(secrets)
+    with pytest.raises(Misconfigured, match="MODELYARD_ENCRYPTION_KEYS is empty"):
+        await Secrets(store, outbox, settings(""), clock).rotate_keys()
+    assert await opens(secrets, "acme", kept.uuid)
 
 
 async def test_rotations_side_by_side_spoil_nothing(
