@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.adapters.http_guard import GuardedHttp, Limits, Reply
+from pipeline.adapters.http_guard import Limits, Reply
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
+from pipeline.core.model_dialects import PROTOCOL_LABEL, REST, Dialect
 from pipeline.errors import NotFound, RegistryUnavailable, YardError
 from pipeline.rules import model_requirements, placement
 from pipeline.rules import roles as rights
@@ -51,16 +52,16 @@ class ModelContainers:
         store: Store,
         containers: Containers,
         logs: Logs,
-        http: GuardedHttp,
+        dialects: Mapping[str, Dialect],
         *,
         node_grace_s: float,
         clock: records.Clock,
     ) -> None:
-        """`http` must be allowed to contact nodes, wherever they are."""
+        """`dialects`: by protocol, that of `REST` among them."""
         self._store = store
         self._containers = containers
         self._logs = logs
-        self._http = http
+        self._dialects = dialects
         self._node_grace_s = node_grace_s
         self._clock = clock
 
@@ -108,28 +109,28 @@ class ModelContainers:
         host = f"[{node.address}]" if ":" in node.address else node.address
         return f"http://{host}:{bound.host}"
 
-    async def ask(
-        self,
-        container: Container,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        limits: Limits,
-    ) -> Reply:
-        """One request to the model. Raises RegistryUnavailable when there is no answer."""
-        url = f"{await self.address(container)}{path}"
-        return await self._http.request(method, url, content=body, headers=headers, limits=limits)
+    async def status(self, container: Container, *, limits: Limits) -> Reply:
+        """Ask the model how it is. Raises RegistryUnavailable when there is no answer."""
+        address = await self.address(container)
+        return await self._dialect(container).status(address, limits=limits)
+
+    async def ask(self, container: Container, body: bytes, *, limits: Limits) -> Reply:
+        """Have the model run `body`. Raises RegistryUnavailable when there is no answer."""
+        address = await self.address(container)
+        return await self._dialect(container).run(address, body, limits=limits)
 
     async def shut_down(self, container: Container) -> str | None:
         """Ask the model to end; None when it agreed, else why not. Never raises for the model."""
         limits = Limits(total_s=SHUTDOWN_S, body_max_bytes=4096, redirects=0)
         try:
-            reply = await self.ask(container, "POST", "/shutdown", limits=limits)
+            address = await self.address(container)
+            reply = await self._dialect(container).shutdown(address, limits=limits)
         except (RegistryUnavailable, NotFound) as error:
             return error.message
-        return None if 200 <= reply.status < 300 else f"POST /shutdown answered {reply.status}."
+        return None if 200 <= reply.status < 300 else f"The shutdown was answered {reply.status}."
+
+    def _dialect(self, container: Container) -> Dialect:
+        return self._dialects[container.spec.labels.get(PROTOCOL_LABEL, REST)]
 
     async def last_lines(self, caller: Principal, container: Container) -> str:
         """What it wrote last, or why that cannot be told."""

@@ -13,6 +13,7 @@ from pipeline.core.load_process import LoadProcess
 from pipeline.core.logs import Logs
 from pipeline.core.model_containers import ModelContainers
 from pipeline.core.model_deliveries import ModelDeliveries
+from pipeline.core.model_dialects import REST, RestDialect
 from pipeline.core.model_files import ModelFiles
 from pipeline.core.model_process import ModelProcess
 from pipeline.core.model_starts import ModelStarts
@@ -58,8 +59,9 @@ class ModelServices:
         writes = ModelWrites(store, outbox, clock)
         versions = ModelVersions(store, outbox, writes, clock)
         deliveries = ModelDeliveries(store, outbox, writes, secrets, containers, settings, clock)
+        dialects = {REST: RestDialect(http)}
         running = ModelContainers(
-            store, containers, logs, http, node_grace_s=settings.node_grace_s, clock=clock
+            store, containers, logs, dialects, node_grace_s=settings.node_grace_s, clock=clock
         )
         starts = ModelStarts(running, grace_s=settings.stop_grace_s, clock=clock)
         files = ModelFiles(store, clock)

@@ -162,7 +162,7 @@ class ModelStarts:
         return True
 
     def _check(self, start: Start, container: Container) -> StatusCheck:
-        ask = partial(self._containers.ask, container, "GET", "/status")
+        ask = partial(self._containers.status, container)
         return StatusCheck(
             lambda limits: ask(limits=limits),
             port=model_port(start.spec),

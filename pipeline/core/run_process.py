@@ -193,10 +193,7 @@ class RunProcess:
         folders = {"input": run_archives.INPUT, "output": run_archives.OUTPUT}
         return await self._containers.ask(
             container,
-            "POST",
-            "/run",
-            body=json.dumps({"type": "file", **folders}).encode(),
-            headers={"Content-Type": JSON},
+            json.dumps({"type": "file", **folders}).encode(),
             limits=Limits(
                 total_s=course.version.timeouts.run_ms / 1000,
                 body_max_bytes=self._output_max_bytes,
