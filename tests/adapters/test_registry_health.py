@@ -183,6 +183,55 @@ async def test_a_forbidden_address_is_blocked(world: World, url: str) -> None:
     assert world.network.contacts == []
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        ["169.254.169.254"],
+        ["8.8.8.1", "169.254.169.254"],
+        ["fe80::1"],
+        ["fd00:ec2::254"],
+        ["::ffff:169.254.169.254"],
+        ["224.0.0.1"],
+        ["ff02::1"],
+        ["0.0.0.0"],
+        ["::"],
+        ["240.0.0.1"],
+        ["127.0.0.1"],
+        ["10.0.0.1"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("is_hop", [False, True], ids=["itself", "a hop"])
+async def test_a_name_is_judged_by_what_it_resolves_to(
+    world: World, found: list[str], is_hop: bool
+) -> None:
+    world.network.name("inner.example", *found)
+    if is_hop:
+        target = {"Location": "https://inner.example/v2/"}
+        world.answer(lambda request: Response(status_code=307, headers=target))
+    health = await world.ping(URL if is_hop else "https://inner.example", SECRET)
+    assert health.error_kind == "blocked"
+    assert (health.reachable, health.status_code) == (is_hop, 307 if is_hop else None)
+    assert [contact.address for contact in world.network.contacts] == ["8.8.8.1"] * is_hop
+
+
+async def test_a_name_is_resolved_once_and_asked_where_it_was_judged(world: World) -> None:
+    world.network.name_changing("rebinding.example", "8.8.8.1", "169.254.169.254")
+    world.registry.auth = ACCOUNT
+    health = await world.ping(
+        "https://rebinding.example", Credentials("rebinding.example", "me", "hunter2")
+    )
+    assert health.credentials_ok
+    assert {contact.address for contact in world.network.contacts} == {"8.8.8.1"}
+    assert world.network.asked_names == ["rebinding.example"]
+
+
+async def test_a_bad_certificate_is_a_fault_of_tls(world: World) -> None:
+    world.network.listen("8.8.8.1", 443, world.registry, good_certificate=False)
+    health = await world.ping()
+    assert (health.reachable, health.error_kind) == (False, "tls")
+
+
 async def test_a_blocked_hop_leaves_the_redirect_as_the_answer(world: World) -> None:
     world.answer(
         lambda request: Response(status_code=301, headers={"Location": "http://169.254.169.254/"})

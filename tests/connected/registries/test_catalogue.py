@@ -151,6 +151,20 @@ async def test_an_image_uses_the_secret_of_its_registrys_entry(
     assert (await settled(yard, door, private)).status is ImageStatus.FAILED
 
 
+async def test_an_image_submitted_over_http_is_found_by_the_host_of_its_registry(
+    door: Door, locked_host: str, private: str
+) -> None:
+    secret = await door.secret(locked_host, username=USER, password=PASSWORD)
+    await door.create(public_url="http://other.test:5000", image_prefix="team")
+    await door.create(public_url=f"http://{locked_host}/", secret=secret)
+    answer = await door.http.post(
+        "/yard/v1/images", json={"reference": private}, params={"wait": 20}
+    )
+    assert answer.json()["status"] == "READY", answer.text
+    assert answer.json()["digest"].startswith("sha256:")
+    assert PASSWORD not in answer.text
+
+
 async def test_a_named_secret_comes_before_the_directorys(
     door: Door, yard: Yard, locked_host: str, private: str
 ) -> None:

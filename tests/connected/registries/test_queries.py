@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from pipeline.adapters import store_search
 from pipeline.services import Services as Yard
 from tests.support.registry_door import Door, P, client
 
@@ -37,7 +38,9 @@ async def shelf(app: FastAPI, yard: Yard) -> AsyncIterator[Door]:
             tags=["public", "ai"],
             metadata={"n": "3", "nested": {"a": {"b": 1}}, "list": [{"k": 1}, {"k": 2}]},
         )
-        await door.create(id="r4", tags=[], storage_info={"storage_size": -1})
+        await door.create(
+            id="r4", tags=[], storage_info={"storage_size": -1}, metadata={"text": "two\nlines"}
+        )
         yield door
 
 
@@ -68,6 +71,15 @@ FOUND: list[tuple[Any, list[str]]] = [
     ({f"{META}.list": {"$elemMatch": {"k": {"$gt": 1}}}}, ["r3"]),
     ({NAME: {"$regex": "^a", "$options": "i"}}, ["r1"]),
     ({NAME: {"$regex": "^[A-Z]"}}, ["r1", "r3"]),
+    ({NAME: {"$regex": "^G a m m a #", "$options": "x"}}, ["r3"]),
+    ({NAME: {"$regex": "A.P", "$options": "is"}}, ["r1"]),
+    ({f"{META}.text": {"$regex": "^two.lines$", "$options": "s"}}, ["r4"]),
+    ({f"{META}.text": {"$regex": "^lines$", "$options": "m"}}, ["r4"]),
+    ({f"{META}.text": {"$regex": "^lines$"}}, []),
+    ({NAME: {"$eq": "beta"}}, ["r2"]),
+    ({NAME: {"$lte": "Alpha"}}, ["r1", "r4"]),
+    ({f"{META}.x": {"$in": [None, 1]}}, ["r1", "r2", "r3", "r4"]),
+    ({f"{META}.n": {"$not": {"$gt": 1}}}, ["r1", "r3", "r4"]),
     ({NAME: ""}, ["r4"]),
     ({ID: {"$in": ["r2", "r4"]}}, ["r2", "r4"]),
     ({"$and": [{TAGS: "ai"}, {f"{META}.env": "prod"}]}, ["r1"]),
@@ -289,6 +301,19 @@ async def test_a_page_is_bounded_in_bytes(door: Door) -> None:
 
 
 HOSTILE = {f"{META}.text": {"$regex": "(?:a|b|ab|ba)[^c]*d[^e]*f[^g]*h[^i]*j$"}}
+
+
+async def test_a_search_that_takes_too_long_is_400(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(
+        *(door.create(id=f"r{number}", metadata={"text": "abdfh" * 150_000}) for number in range(4))
+    )
+    monkeypatch.setattr(store_search, "ANSWER_S", 0.005)
+    for params in ({}, {"limit": 0}, {"sort": NAME}):
+        answer = await door.query(HOSTILE, **params)
+        assert answer.status_code == 400
+        assert "takes longer than 0.005 seconds" in answer.json()["error"]
 
 
 async def test_a_hostile_expression_is_ended_and_delays_nobody(

@@ -75,6 +75,8 @@ def headers(door: Door) -> dict[str, str]:
 
 def calls(api: ApiProcess, headers: dict[str, str], document: dict[str, Any], include: str) -> None:
     """Blocks: schemathesis speaks synchronously."""
+    # What the catalogue asks is somebody else's server, and theirs is a fault of its own.
+    allowed = {502} if include == OURS else set()
     schema = schemathesis.openapi.from_dict(document).include(path_regex=include)
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -86,7 +88,7 @@ def calls(api: ApiProcess, headers: dict[str, str], document: dict[str, Any], in
                 if is_known and "registry_id" in case.path_parameters:
                     case.path_parameters["registry_id"] = "known"
                 answer = case.call(base_url=api.url, headers=headers)
-                assert answer.status_code < 500 or answer.status_code == 502, answer.text
+                assert answer.status_code < 500 or answer.status_code in allowed, answer.text
 
             call()
 
