@@ -215,8 +215,9 @@ class Registries:
         at, revision = self._clock(), registry.revision + 1
         values = {name: document[name] for name in changed}
         values |= {"changed_at": at, "applied": _remembered(registry, key)}
+        after = registry.model_copy(update=document)
         message = registry_messages.announce(
-            registry, "updated", at=at, actor=caller.id, revision=revision, fields=sorted(changed)
+            after, "updated", at=at, actor=caller.id, revision=revision, fields=sorted(changed)
         )
         messages = [message]
         if URL in changed:

@@ -283,3 +283,10 @@ async def test_an_update_event_names_the_fields_and_holds_no_values(door: Door, 
     told = [event for event in await door.events(id) if event.subject.endswith(".updated")]
     assert data(told[-1])["fields"] == [f"{P}config", NAME]
     assert b"very-private" not in b"".join(event.data for event in await door.events(id))
+
+
+async def test_an_update_event_tells_the_name_and_url_that_it_has_now(door: Door, id: str) -> None:
+    await door.updated(id, {NAME: "renamed", URL: "http://moved.test"})
+    told = [event for event in await door.events(id) if event.subject.endswith(".updated")]
+    facts = data(told[-1])
+    assert (facts["id"], facts["name"], facts["public_url"]) == (id, "renamed", "http://moved.test")
