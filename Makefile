@@ -24,7 +24,7 @@ down: $(VENV)/.local ## stop it; nothing keeps running
 	$(BIN)/modelyard down
 
 test: lint ## lint, then all tests against real services (ARGS="-k name" narrows)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --numprocesses 2 --dist loadfile $(ARGS)
 
 test-gpu: $(VENV)/.dev ## tests that need an NVIDIA GPU
 	$(PYTEST) -m gpu $(ARGS)
