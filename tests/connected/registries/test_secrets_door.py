@@ -21,8 +21,8 @@ BODY = {"secret_type": "registry", "name": "mine", "data": DATA}
 CALLS = [
     ("POST", SECRETS),
     ("GET", SECRETS),
-    ("GET", f"{SECRETS}{uuid.uuid4()}/"),
-    ("DELETE", f"{SECRETS}{uuid.uuid4()}/"),
+    ("GET", f"{SECRETS}4080f3b5-4d6e-4c36-a6eb-d6f0cd3b0e6d/"),
+    ("DELETE", f"{SECRETS}4080f3b5-4d6e-4c36-a6eb-d6f0cd3b0e6d/"),
     ("GET", "/accounts/secret/config/"),
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")

@@ -144,7 +144,7 @@ REFUSED: list[Any] = [
     {"$unset": {f"{P}storage_info.storage_size": 1}, f"{P}storage_info": {}},
     {"$inc": {f"{P}storage_info.storage_size": 0.5}},
     {"$inc": {f"{P}storage_info.storage_size": -12}},
-    {f"{P}secret": str(uuid.uuid4())},
+    {f"{P}secret": "4080f3b5-4d6e-4c36-a6eb-d6f0cd3b0e6d"},
     {f"{P}secret": "not-a-uuid"},
     {"$set": {f"{META}." + ".".join("a" * 200): 1}},
     {"$rename": {NAME: META}},
