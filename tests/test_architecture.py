@@ -26,6 +26,7 @@ SDK_HOMES = {
     "nats": ("pipeline/adapters/bus",),
     "httpx": ("pipeline/adapters/http", "pipeline/adapters/registry", "cli/client"),
     "pynvml": ("pipeline/adapters/gpus",),
+    "grpc": ("pipeline/adapters/grpc_models",),
     "faststream": ("workers/",),
     "fastapi": ("api/",),
     "starlette": ("api/",),
