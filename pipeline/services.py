@@ -1,23 +1,24 @@
-"""The composition root: the only place that opens adapters and joins them to the use cases."""
+"""The composition root: the only place that opens adapters and joins them to the use cases.
+
+A family of files, so that each process loads what it uses: this one for the API and the workers,
+`services_agent` for node agents, `services_ground` for what all stand on.
+"""
 
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from pipeline.adapters.bus import Bus
-from pipeline.adapters.http_guard import GuardedHttp, Limits
+from pipeline.adapters.http_guard import GuardedHttp
 from pipeline.adapters.http_names import Rules
 from pipeline.adapters.registry import RegistryClient
 from pipeline.adapters.store import Store
 from pipeline.adapters.store_search import Search
 from pipeline.core import records
 from pipeline.core.access import Access
-from pipeline.core.agent import Agent
 from pipeline.core.containers import Containers
 from pipeline.core.dead_letters import DeadLetters
 from pipeline.core.event_hub import EventHub
@@ -29,13 +30,13 @@ from pipeline.core.model_services import ModelServices
 from pipeline.core.nodes import Nodes
 from pipeline.core.outbox import Outbox
 from pipeline.core.placing import Placing
-from pipeline.core.registration import node_id
 from pipeline.core.registry_services import RegistryServices
 from pipeline.core.secret_logins import SecretLogins
 from pipeline.core.secrets import Secrets
 from pipeline.core.stuck import Stuck
 from pipeline.core.validation import Validation
 from pipeline.rules import platforms
+from pipeline.services_ground import open_ground
 from pipeline.settings import Settings
 from pipeline.uploading import Uploading, open_ingest
 
@@ -74,7 +75,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
     Raises Misconfigured, BusUnavailable, StoreUnavailable.
     """
     async with AsyncExitStack() as stack:
-        store, bus, outbox = await _foundation(stack, settings, name)
+        store, bus, outbox = await open_ground(stack, settings, name)
         search = await stack.enter_async_context(
             Search.open(settings.mongo_url, settings.mongo_database)
         )
@@ -175,56 +176,9 @@ async def open_hub(services: Services) -> AsyncIterator[EventHub]:
         yield hub
 
 
-@asynccontextmanager
-async def open_agent(settings: Settings) -> AsyncIterator[Agent]:
-    """The agent of this machine's engine. The node's identity follows from its name."""
-    # Only agents talk to engines and devices: elsewhere these SDKs are memory without a use.
-    from pipeline.adapters import gpus
-    from pipeline.adapters.engine import DockerEngine
-
-    name = settings.node_name or socket.gethostname()
-    uuid = node_id(settings.installation, name)
-    async with AsyncExitStack() as stack:
-        store, bus, outbox = await _foundation(stack, settings, f"agent-{name}")
-        engine = await stack.enter_async_context(DockerEngine.open(settings.docker_host))
-        http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
-        agent = Agent.build(
-            settings,
-            store,
-            bus,
-            outbox,
-            engine,
-            gpus.select(settings),
-            Secrets(store, outbox, settings, records.now),
-            partial(_ask, http),
-            name=name,
-            uuid=uuid,
-            clock=records.now,
-        )
-        stack.push_async_callback(agent.close)
-        yield agent
-
-
-async def _ask(http: GuardedHttp, url: str, timeout_s: float) -> int:
-    """What a container's health endpoint answers. Its redirects are not followed."""
-    limits = Limits(total_s=timeout_s, body_max_bytes=1024, redirects=0)
-    return (await http.request("GET", url, limits=limits)).status
-
-
 def _rules(settings: Settings) -> Rules:
     return Rules(
         allow_local=settings.allow_private_addresses,
         local_hosts=frozenset({settings.registry.lower()}),
         plain_hosts=settings.insecure_hosts,
     )
-
-
-async def _foundation(
-    stack: AsyncExitStack, settings: Settings, name: str
-) -> tuple[Store, Bus, Outbox]:
-    store = await stack.enter_async_context(Store.open(settings.mongo_url, settings.mongo_database))
-    bus = await stack.enter_async_context(
-        Bus.open(settings.nats_url, name=f"modelyard-{name}", replicas=settings.nats_replicas)
-    )
-    outbox = await stack.enter_async_context(Outbox(store, bus))
-    return store, bus, outbox

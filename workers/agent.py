@@ -14,7 +14,7 @@ from pipeline.adapters.bus import Bus
 from pipeline.core import container_files
 from pipeline.core.agent import Agent
 from pipeline.rules import topology
-from pipeline.services import open_agent
+from pipeline.services_agent import open_agent
 from pipeline.settings import Settings
 from workers import app, orders, process
 

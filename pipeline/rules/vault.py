@@ -12,11 +12,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from pipeline.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _VERSION = "v1"
 _KEY_ID = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
@@ -33,10 +34,10 @@ class Vault:
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        self._ciphers = {id: AESGCM(key) for id, key in keys.items()}
+        self._keys = dict(keys)
 
     def __repr__(self) -> str:
-        return f"Vault(keys={list(self._ciphers)})"
+        return f"Vault(keys={list(self._keys)})"
 
     @classmethod
     def from_setting(cls, text: str) -> Vault:
@@ -52,9 +53,9 @@ class Vault:
     @property
     def key_id(self) -> str:
         """Of the key that seals."""
-        if not self._ciphers:
+        if not self._keys:
             raise Misconfigured(f"{_SETTING} is empty: secrets can be neither kept nor read.")
-        return next(iter(self._ciphers))
+        return next(iter(self._keys))
 
     @property
     def current_prefix(self) -> str:
@@ -63,18 +64,19 @@ class Vault:
 
     def seal(self, plain: str, *, org: str, record: str) -> str:
         nonce = os.urandom(_NONCE_BYTES)
-        cipher = self._ciphers[self.key_id]
-        body = cipher.encrypt(nonce, plain.encode(), _associated(self.key_id, org, record))
+        cipher, associated = _cipher(self._keys[self.key_id]), _associated(self.key_id, org, record)
+        body = cipher.encrypt(nonce, plain.encode(), associated)
         return self.current_prefix + base64.urlsafe_b64encode(nonce + body).decode()
 
     def open(self, sealed: str, *, org: str, record: str) -> str:
         """Raises Misconfigured: unknown key, or the text was altered, moved or made by another."""
+        from cryptography.exceptions import InvalidTag
+
         id, body = _split(sealed)
-        cipher = self._ciphers.get(id)
-        if cipher is None:
+        if id not in self._keys:
             raise Misconfigured(f"{_SETTING} lacks the key {id!r} that sealed record {record}.")
         try:
-            plain = cipher.decrypt(
+            plain = _cipher(self._keys[id]).decrypt(
                 body[:_NONCE_BYTES], body[_NONCE_BYTES:], _associated(id, org, record)
             )
         except (InvalidTag, ValueError) as error:
@@ -86,6 +88,13 @@ class Vault:
         if sealed.startswith(self.current_prefix):
             return sealed
         return self.seal(self.open(sealed, org=org, record=record), org=org, record=record)
+
+
+def _cipher(key: bytes) -> AESGCM:
+    # Loaded with the first secret: it is 9 MiB, and many a process meets none.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
 
 
 def _read_key(entry: str) -> tuple[str, bytes]:

@@ -20,7 +20,8 @@ from pipeline.adapters.engine import DockerEngine
 from pipeline.core.agent import Agent
 from pipeline.ports import EngineContainer
 from pipeline.rules import launching, topology
-from pipeline.services import Services, open_agent
+from pipeline.services import Services
+from pipeline.services_agent import open_agent
 from pipeline.settings import Settings
 from tests.support.api_process import settings
 from tests.support.registry_door import client
