@@ -1,24 +1,15 @@
-"""The documentation's own examples and tables."""
+"""The documentation's own tables."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import itertools
-import re
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from pipeline import settings
 from tests.support.sources import ROOT
-
-_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
-
-
-def shell_blocks(page: Path) -> list[str]:
-    """Every ```sh block of a page, in order: each is meant to run as it stands."""
-    return _BLOCK.findall(page.read_text())
 
 
 def settings_table() -> str:
