@@ -48,6 +48,24 @@ async def read_json(request: Request) -> Any:
     return value
 
 
+async def read_object(request: Request) -> bytes:
+    """A JSON object as it was sent, byte for byte; an empty body counts as `{}`.
+
+    400 for what is no JSON, 415 for what is not declared as JSON, InvalidInput for another value.
+    """
+    body = await _capped(request)
+    if body and media_type(request) != JSON:
+        raise HTTPException(415, "Send the body as application/json.")
+    try:
+        # What is only passed on is not limited to what can be kept.
+        value = json.loads((body or b"{}").decode(), parse_constant=_refuse_constant, parse_int=str)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "The body is not JSON.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput("The body must be a JSON object.")
+    return body or b"{}"
+
+
 async def _capped(request: Request) -> bytes:
     """Also of endpoints that stream other kinds of bodies. Raises TooLarge."""
     most = request.app.state.services.settings.body_max_bytes

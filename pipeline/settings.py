@@ -104,8 +104,10 @@ class Settings(BaseSettings):
     callers are promised an answer within 30 s."""
     load_wait_s: float = Field(default=60, gt=0)
     """How long the load test of a model waits for a node that is free."""
+    serve_idle_s: float = Field(default=900, gt=0)
+    """A container that answers calls of a model is ended when it had none for this long."""
     run_output_max_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
-    """Of everything that a model writes in a trial run."""
+    """Of everything that a model writes in a trial run, and of its answer to a call."""
     model_file_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1, le=12 * 1024 * 1024)
     """Of a test input or picture of a model."""
     wait_max_s: float = 300

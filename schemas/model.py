@@ -120,19 +120,26 @@ class TrialRun(Shape):
 
 
 class Serving(Shape):
-    """The container that answers `run` calls until it is idle."""
+    """The container that answers calls of a version until it is idle."""
 
-    id: str
+    id: str | None = None
     """Of its start: its containers are found by that."""
-    image: str
-    requirement: int
+    phase: Phase = Phase.NONE
+    """RUNNING while it is brought up, SUCCEEDED once it answers."""
+    asked_by: str | None = None
+    image: str | None = None
+    requirement: int = DEFAULT_REQUIREMENT
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
     container: str | None = None
     """uuid, once it answers."""
-    used_at: datetime
-    requests: dict[str, datetime] = Field(default_factory=dict)
-    """Calls under way: id → when each ends at the latest."""
-    is_ending: bool = False
-    """Somebody removes it; nobody may use it any more."""
+    used_at: datetime | None = None
+    """When a call last began or ended."""
+    calls: dict[str, datetime] = Field(default_factory=dict)
+    """Those under way: id → when each has ended at the latest."""
+    passed: bool | None = None
+    fault: Fault | None = None
+    alive_at: datetime | None = None
+    """Last sign of life of the worker that starts or ends it."""
 
 
 class Model(Record):
@@ -177,7 +184,9 @@ class ModelVersion(Record):
     """uuid of the Image that the newest delivery made."""
     load: LoadTest = Field(default_factory=LoadTest)
     run: TrialRun = Field(default_factory=TrialRun)
-    serving: Serving | None = None
+    serve: Serving = Field(default_factory=Serving)
+    ending: list[Serving] = Field(default_factory=list)
+    """Containers that nobody may use any more, until they are gone."""
     sample_input: str | None = None
     """JSON text, as are sample outputs."""
     sample_output: str | None = None

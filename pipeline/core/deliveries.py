@@ -255,6 +255,7 @@ def _values(image: Image, ingested: Ingested, wish: Wish) -> dict[str, Any]:
         "size_bytes": ingested.size_bytes,
         "needs": (image.requested_needs or ingested.needs).model_dump(),
         "image_labels": dict(ingested.image_labels),
+        "image_annotations": dict(ingested.image_annotations),
         "has_healthcheck": ingested.has_healthcheck,
         "findings": [finding.model_dump() for finding in ingested.findings],
         "upload": done.model_dump(),

@@ -56,6 +56,7 @@ class Ingested:
     platform: Platform
     needs: Needs
     image_labels: Mapping[str, str]
+    image_annotations: Mapping[str, str]
     has_healthcheck: bool
     repo_tags: tuple[str, ...]
     """Names that the archive gives to the chosen image."""

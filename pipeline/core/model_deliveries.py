@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.core import model_events, records
 from pipeline.core.images import announce
-from pipeline.core.model_launches import container_ids
+from pipeline.core.model_endings import retired
 from pipeline.core.model_writes import Change, ModelWrites
 from pipeline.errors import Conflict, InvalidInput, InvalidReference, LostRace, NotFound
 from pipeline.rules import container_image, platforms, references, repositories
@@ -30,7 +30,6 @@ from schemas.states import ImageStatus
 
 if TYPE_CHECKING:
     from pipeline.adapters.store import Store
-    from pipeline.core.containers import Containers
     from pipeline.core.outbox import Outbox
     from pipeline.core.secrets import Secrets
 
@@ -54,7 +53,6 @@ class ModelDeliveries:
         outbox: Outbox,
         writes: ModelWrites,
         secrets: Secrets,
-        containers: Containers,
         settings: Settings,
         clock: records.Clock,
     ) -> None:
@@ -62,7 +60,6 @@ class ModelDeliveries:
         self._outbox = outbox
         self._writes = writes
         self._secrets = secrets
-        self._containers = containers
         self._link_timeout_s = settings.link_timeout_s
         self._registry = settings.registry
         self._clock = clock
@@ -127,18 +124,18 @@ class ModelDeliveries:
         image = await self._store.insert(image)
         before = version
 
-        def decide(current: ModelVersion, _at: datetime) -> Change:
+        def decide(current: ModelVersion, at: datetime) -> Change:
             nonlocal before
             before = current
             values: dict[str, Any] = {
                 "image": image.uuid,
                 "load": LoadTest(),
                 "run": TrialRun(),
-                "serving": None,
             }
+            ended = retired(current, at=at, actor=caller.id)
             if current.activation is Activation.ACTIVE:
                 values["activation"] = Activation.INACTIVE.value
-            return Change(values)
+            return Change({**values, **ended.values}, ended.messages)
 
         version = await self._writes.amend(version, decide)
         await self._outbox.send(image)
@@ -233,9 +230,6 @@ class ModelDeliveries:
 
     async def _end(self, caller: Principal, before: ModelVersion) -> None:
         """What was under way for the image that counted before is of no use any more."""
-        if before.serving is not None:
-            for uuid in container_ids(caller.org, before.serving.id):
-                await self._remove(caller, uuid)
         image = await self.current(before)
         for _ in range(10):
             if image is None or image.status not in _UNDER_WAY:
@@ -250,12 +244,6 @@ class ModelDeliveries:
                 )
             except LostRace:
                 image = await self.current(before)
-
-    async def _remove(self, caller: Principal, container: str) -> None:
-        try:
-            await self._containers.delete(caller, container)
-        except NotFound:
-            return
 
 
 _UNDER_WAY = frozenset({ImageStatus.PENDING, ImageStatus.UPLOADING, ImageStatus.VALIDATING})

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.rules import container_image, topology
 from schemas.base import Record
+from schemas.commands import VersionOrder
 from schemas.image import Image
 from schemas.message import Message
 from schemas.model import LoadTest, ModelVersion
@@ -41,6 +42,21 @@ def about(
     # Numbers of one record rise: those of the version go on where the image's ended.
     revision = image.revision + version.revision
     return _event(version, image, version.load, kind, revision, at, actor)
+
+
+def order(
+    after: ModelVersion, verb: str, attempt: str | None, *, at: datetime, actor: str | None
+) -> Message:
+    """What a worker must do about `after`, the version as the write that orders it leaves it."""
+    which = VersionOrder(identifier=after.model, version=after.version, attempt=attempt)
+    return Message(
+        id=f"{after.uuid}.{after.revision}.cmd-{verb}.{attempt}",
+        subject=topology.command(after.org, Image.resource, verb),
+        type=f"modelyard.cmd.{Image.resource}.{verb}",
+        time=at,
+        actor=actor,
+        data=which.model_dump(),
+    )
 
 
 def _event(

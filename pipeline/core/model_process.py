@@ -1,4 +1,4 @@
-"""What load tests and trial runs have in common: one at a time, resumable, void when superseded."""
+"""What load tests, trial runs and starts have in common: one at a time, resumable, voidable."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from pipeline.core import model_events, records
 from pipeline.core.model_launches import Start
 from pipeline.core.model_writes import Change, ModelWrites
 from pipeline.errors import LostRace, Superseded, YardError
-from pipeline.rules import topology
 from schemas.commands import VersionOrder
 from schemas.image import Image
 from schemas.message import Message
-from schemas.model import Fault, LoadTest, ModelVersion, Phase, TrialRun
+from schemas.model import Fault, LoadTest, ModelVersion, Phase, Serving, TrialRun
 
 if TYPE_CHECKING:
     from pipeline.adapters.store import Store
@@ -30,8 +29,8 @@ SWEPT_AT_ONCE = 50
 BEAT_S = 2
 """How often whoever carries something out says that he still does."""
 
-Field = Literal["load", "run"]
-Proof = TypeVar("Proof", LoadTest, TrialRun)
+Field = Literal["load", "run", "serve"]
+Proof = TypeVar("Proof", LoadTest, TrialRun, Serving)
 Begin = Callable[[ModelVersion, datetime], Proof | None]
 """The process to begin, or None when the one that is there is the answer."""
 Update = Callable[[Proof, datetime], Mapping[str, Any] | None]
@@ -171,17 +170,7 @@ class ModelProcess(Generic[Proof]):
         return version.model_copy(update={self._field: proof, "revision": version.revision + 1})
 
     def _order(self, after: ModelVersion, at: datetime, actor: str) -> Message:
-        order = VersionOrder(
-            identifier=after.model, version=after.version, attempt=self.of(after).id
-        )
-        return Message(
-            id=f"{after.uuid}.{after.revision}.cmd-{self._field}",
-            subject=topology.command(after.org, Image.resource, self._field),
-            type=f"modelyard.cmd.{Image.resource}.{self._field}",
-            time=at,
-            actor=actor,
-            data=order.model_dump(),
-        )
+        return model_events.order(after, self._field, self.of(after).id, at=at, actor=actor)
 
 
 def fault_of(error: Exception) -> Fault:

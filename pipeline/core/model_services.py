@@ -11,9 +11,11 @@ from pipeline.core.container_files import ContainerFiles
 from pipeline.core.containers import Containers
 from pipeline.core.load_process import LoadProcess
 from pipeline.core.logs import Logs
+from pipeline.core.model_calls import ModelCalls
 from pipeline.core.model_containers import ModelContainers
 from pipeline.core.model_deliveries import ModelDeliveries
 from pipeline.core.model_dialects import REST, RestDialect
+from pipeline.core.model_endings import ModelEndings
 from pipeline.core.model_files import ModelFiles
 from pipeline.core.model_process import ModelProcess
 from pipeline.core.model_starts import ModelStarts
@@ -22,8 +24,9 @@ from pipeline.core.model_writes import ModelWrites
 from pipeline.core.models import Models
 from pipeline.core.run_process import RunProcess
 from pipeline.core.secrets import Secrets
+from pipeline.core.serve_process import ServeProcess
 from pipeline.settings import Settings
-from schemas.model import LoadTest, TrialRun
+from schemas.model import LoadTest, Serving, TrialRun
 
 if TYPE_CHECKING:
     from pipeline.adapters.bus import Bus
@@ -41,6 +44,9 @@ class ModelServices:
     deliveries: ModelDeliveries
     loads: LoadProcess
     runs: RunProcess
+    serves: ServeProcess
+    endings: ModelEndings
+    calls: ModelCalls
 
     @classmethod
     def build(
@@ -58,35 +64,100 @@ class ModelServices:
         """`http` must be allowed to contact nodes."""
         writes = ModelWrites(store, outbox, clock)
         versions = ModelVersions(store, outbox, writes, clock)
-        deliveries = ModelDeliveries(store, outbox, writes, secrets, containers, settings, clock)
+        deliveries = ModelDeliveries(store, outbox, writes, secrets, settings, clock)
         dialects = {REST: RestDialect(http)}
         running = ModelContainers(
             store, containers, logs, dialects, node_grace_s=settings.node_grace_s, clock=clock
         )
         starts = ModelStarts(running, grace_s=settings.stop_grace_s, clock=clock)
         files = ModelFiles(store, clock)
-        stuck_s = settings.stuck_after_s
-        tests = ModelProcess[LoadTest](
-            store, outbox, writes, "load", stuck_after_s=stuck_s, clock=clock
-        )
-        trials = ModelProcess[TrialRun](
-            store, outbox, writes, "run", stuck_after_s=stuck_s, clock=clock
-        )
+        made = _Made(store, outbox, writes, deliveries, running, starts, settings, clock)
+        serves = _serves(made)
         return cls(
             models=Models(store, outbox, versions, clock),
             versions=versions,
             files=files,
             deliveries=deliveries,
-            loads=LoadProcess(writes, tests, deliveries, starts, settings),
-            runs=RunProcess(
+            loads=_loads(made),
+            runs=_runs(made, files, ContainerFiles(bus)),
+            serves=serves,
+            endings=ModelEndings(
+                store, writes, starts, stuck_after_s=settings.stuck_after_s, clock=clock
+            ),
+            calls=ModelCalls(
                 writes,
-                trials,
-                deliveries,
-                files,
+                serves,
                 running,
-                starts,
-                ContainerFiles(bus),
-                settings,
-                clock,
+                output_max_bytes=settings.run_output_max_bytes,
+                clock=clock,
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What every process of a model stands on."""
+
+    store: Store
+    outbox: Outbox
+    writes: ModelWrites
+    deliveries: ModelDeliveries
+    containers: ModelContainers
+    starts: ModelStarts
+    settings: Settings
+    clock: records.Clock
+
+
+def _loads(made: _Made) -> LoadProcess:
+    tests = ModelProcess[LoadTest](
+        made.store,
+        made.outbox,
+        made.writes,
+        "load",
+        stuck_after_s=made.settings.stuck_after_s,
+        clock=made.clock,
+    )
+    return LoadProcess(made.writes, tests, made.deliveries, made.starts, made.settings)
+
+
+def _runs(made: _Made, files: ModelFiles, copies: ContainerFiles) -> RunProcess:
+    trials = ModelProcess[TrialRun](
+        made.store,
+        made.outbox,
+        made.writes,
+        "run",
+        stuck_after_s=made.settings.stuck_after_s,
+        clock=made.clock,
+    )
+    return RunProcess(
+        made.writes,
+        trials,
+        made.deliveries,
+        files,
+        made.containers,
+        made.starts,
+        copies,
+        made.settings,
+        made.clock,
+    )
+
+
+def _serves(made: _Made) -> ServeProcess:
+    answering = ModelProcess[Serving](
+        made.store,
+        made.outbox,
+        made.writes,
+        "serve",
+        stuck_after_s=made.settings.stuck_after_s,
+        clock=made.clock,
+    )
+    return ServeProcess(
+        made.store,
+        made.writes,
+        answering,
+        made.deliveries,
+        made.containers,
+        made.starts,
+        made.settings,
+        made.clock,
+    )

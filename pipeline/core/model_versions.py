@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import records
+from pipeline.core.model_endings import retired
 from pipeline.core.model_writes import Change, ModelWrites, version_id
 from pipeline.errors import AlreadyExists, Conflict, InvalidInput
 from pipeline.rules import model_requirements, semantic_versions
@@ -93,7 +94,10 @@ class ModelVersions:
                 return None
             after = current.revision + 1
             message = _announce(current, "changed", caller, at, after, **_status(values))
-            return Change(values, [message])
+            if "requirement" not in values:
+                return Change(values, [message])
+            ended = retired(current, at=at, actor=caller.id)
+            return Change({**values, **ended.values}, [message, *ended.messages])
 
         return await self._writes.amend(await self.get(caller, model, version), decide)
 

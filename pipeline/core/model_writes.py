@@ -26,6 +26,8 @@ _VERSIONS = uuid.UUID("5a4a3f4e-6d0c-4b1e-8f0e-5f9d7b2c9a10")
 class Change:
     values: Mapping[str, Any]
     messages: Sequence[Message] = field(default=())
+    guard: Mapping[str, Any] = field(default_factory=dict)
+    """What must still hold of parts that change without a new revision."""
 
 
 Decide = Callable[[ModelVersion, datetime], Change | None]
@@ -61,7 +63,11 @@ class ModelWrites:
                 return version
             try:
                 changed = await self._store.change(
-                    version, change.values, at=at, messages=change.messages
+                    version,
+                    change.values,
+                    at=at,
+                    messages=change.messages,
+                    guard=change.guard,
                 )
             except LostRace:
                 version = await self._store.get(ModelVersion, version.uuid, org=version.org)

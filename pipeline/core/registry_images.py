@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.ingested import Ingested
 from pipeline.ports import Layer, ResolvedImage
-from pipeline.rules import findings, requirements
+from pipeline.rules import findings, manifests, requirements
 from pipeline.rules.archive_choice import Chosen, sha256
 from pipeline.rules.repositories import Place
 from schemas.image import Finding, ReferenceParts, Severity
@@ -51,6 +51,7 @@ async def publish(pushing: Pushing, chosen: Chosen, place: Place, received: int)
         platform=chosen.platform,
         needs=image.needs,
         image_labels=image.labels,
+        image_annotations=image.annotations,
         has_healthcheck=image.has_healthcheck,
         repo_tags=chosen.names,
         findings=tuple(_softened(finding) for finding in findings.examine(image)),
@@ -93,7 +94,13 @@ def _resolved(registry: str, chosen: Chosen, place: Place) -> ResolvedImage:
         has_healthcheck=config.has_healthcheck,
         command=config.command,
         user=config.user,
+        annotations=_annotations(chosen.manifest),
     )
+
+
+def _annotations(manifest: bytes) -> Mapping[str, str]:
+    document = manifests.read_manifest(manifest)
+    return document.annotations if isinstance(document, manifests.Manifest) else {}
 
 
 def _softened(finding: Finding) -> Finding:

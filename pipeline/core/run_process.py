@@ -12,6 +12,7 @@ from pipeline import tasks
 from pipeline.adapters.http_guard import Limits, Reply
 from pipeline.core import records
 from pipeline.core.container_files import ContainerFiles
+from pipeline.core.model_answers import ModelAnswers
 from pipeline.core.model_containers import ModelContainers, acting_for, spec_for
 from pipeline.core.model_deliveries import ModelDeliveries, require_complete
 from pipeline.core.model_files import ModelFiles
@@ -25,8 +26,6 @@ from pipeline.errors import (
     InvalidInput,
     ModelRefused,
     RegistryUnavailable,
-    RunFailed,
-    RunTimedOut,
     Superseded,
     TooLarge,
 )
@@ -41,7 +40,6 @@ from schemas.model import FileKind, ModelVersion, Phase, TrialRun
 log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
-SHOWN_CHARACTERS: Final = 500
 
 
 class RunProcess:
@@ -64,6 +62,7 @@ class RunProcess:
         self._deliveries = deliveries
         self._files = files
         self._containers = containers
+        self._answers = ModelAnswers(containers)
         self._starts = starts
         self._copies = copies
         self._place_s = settings.load_wait_s
@@ -181,12 +180,15 @@ class RunProcess:
                 await asyncio.wait({asking}, timeout=LOOK_S)
             reply = await asking
         except RegistryUnavailable as error:
-            raise await self._unanswered(course, container, error) from error
+            timeout_s = course.version.timeouts.run_ms / 1000
+            raise await self._answers.missing(
+                course.start.caller, container, error, timeout_s=timeout_s
+            ) from error
         finally:
             await tasks.end(asking)
         elapsed_ms = round((self._clock() - began).total_seconds() * 1000)
         if not 200 <= reply.status < 300:
-            raise await self._refused(course, container, reply)
+            raise await self._answers.refused(course.start.caller, container, reply)
         return reply, elapsed_ms
 
     async def _ask(self, course: Course, container: Container) -> Reply:
@@ -200,23 +202,6 @@ class RunProcess:
                 redirects=0,
             ),
         )
-
-    async def _unanswered(
-        self, course: Course, container: Container, error: RegistryUnavailable
-    ) -> ModelRefused:
-        technical = await self._containers.last_lines(course.start.caller, container)
-        if error.facts.get("kind") != "timeout":
-            return RunFailed(f"POST /run failed: {error.message}", technical=technical)
-        timeout_s = course.version.timeouts.run_ms / 1000
-        return RunTimedOut(
-            f"POST /run was not answered within {timeout_s:g} s.", technical=technical
-        )
-
-    async def _refused(self, course: Course, container: Container, reply: Reply) -> ModelRefused:
-        said = reply.body[:SHOWN_CHARACTERS].decode(errors="replace")
-        lines = await self._containers.last_lines(course.start.caller, container)
-        message = f"POST /run answered {reply.status}: {said}"
-        return RunFailed(message, technical=f"{message}\n{lines}")
 
     async def _end(self, course: Course) -> None:
         """Leave no container, and only then answer."""

@@ -103,6 +103,7 @@ class Validation:
             "size_bytes": resolved.size_bytes,
             "needs": _needs(image, resolved).model_dump(),
             "image_labels": dict(resolved.labels),
+            "image_annotations": dict(resolved.annotations),
             "has_healthcheck": resolved.has_healthcheck,
             "findings": [finding.model_dump() for finding in found],
             "upload": Progress(

@@ -43,9 +43,9 @@ def collect(
     A model may give its results in the answer to `POST /run` instead of a file. Raises
     InvalidInput when a declared output is missing.
     """
-    outputs = {name: _shown(content) for name, content in files.items()}
+    outputs = {name: shown(content) for name, content in files.items()}
     if RESULTS not in outputs and answer.strip():
-        outputs[RESULTS] = _shown(answer)
+        outputs[RESULTS] = shown(answer)
     missing = [each.name for each in declared if each.name not in outputs]
     if missing:
         raise InvalidInput(f"The model did not write {', '.join(missing)} into the output folder.")
@@ -72,7 +72,8 @@ def _time(at: datetime | None) -> str | None:
     return at.isoformat(timespec="milliseconds") if at else None
 
 
-def _shown(content: bytes) -> Any:
+def shown(content: bytes) -> Any:
+    """What a model gave: JSON as JSON, other text as text, and the rest as a data URL."""
     try:
         text = content.decode()
     except UnicodeDecodeError:

@@ -102,6 +102,8 @@ IMAGE_VALIDATE = _commands("image", "validate", workers=32)
 IMAGE_DELETE = _commands("image", "delete")
 IMAGE_LOAD = _proofs("load")
 IMAGE_RUN = _proofs("run")
+IMAGE_SERVE = _proofs("serve")
+IMAGE_SHUTDOWN = _proofs("shutdown")
 CONTAINER_CREATE = _commands("container", "create", workers=16)
 CONTAINER_PLACE = _commands("container", "place", workers=16)
 CONTAINER_STOP = _commands("container", "stop")
@@ -117,6 +119,8 @@ STAGES = (
     IMAGE_DELETE,
     IMAGE_LOAD,
     IMAGE_RUN,
+    IMAGE_SERVE,
+    IMAGE_SHUTDOWN,
     CONTAINER_CREATE,
     CONTAINER_PLACE,
     CONTAINER_STOP,
