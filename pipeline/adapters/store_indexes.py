@@ -124,6 +124,8 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         ),
         # `deleted` is a key, not a condition, so that counting needs no documents.
         Index("oldest", (*_LISTED, *_OLDEST)),
+        # Read backwards, the one above has the ids in the wrong order.
+        Index("newest", (*_LISTED, ("created_at", -1), ("container_registry_id", 1))),
         Index("tags", (*_LISTED, ("container_registry_tags", 1), *_OLDEST)),
         Index("name", (*_LISTED, ("container_registry_name", 1), *_OLDEST)),
         Index("metadata", (("container_registry_metadata.$**", 1),)),
