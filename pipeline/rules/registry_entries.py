@@ -52,9 +52,14 @@ def completed(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What callers see of a stored entry, in JSON types. Nothing else of it is read."""
-    document = {name: stored[name] for name in FIELDS}
-    document[HEALTH] = None if stored[HEALTH] is None else shown_health(stored[HEALTH])
+    """What callers see of a stored entry, in JSON types. Nothing else of it is read.
+
+    Fields that are newer than the entry read as their defaults.
+    """
+    whole = defaults() | dict(stored)
+    document = {name: whole[name] for name in FIELDS}
+    health = stored.get(HEALTH)
+    document[HEALTH] = None if health is None else shown_health(health)
     document["created_at"] = _time(stored["created_at"])
     document["updated_at"] = _time(stored["changed_at"])
     return document

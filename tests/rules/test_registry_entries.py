@@ -15,70 +15,10 @@ from pipeline.rules.registry_entries import (
     hosts_of,
     refuse_forbidden_address,
 )
+from tests.support.registry_values import FORBIDDEN, RIGHT, WRONG
 
 P = "container_registry_"
 URL = {f"{P}public_url": "http://registry.test"}
-
-WRONG: dict[str, list[Any]] = {
-    "id": ["", "a b", "a/b", "é", "x" * 129, 7, None, True, ["a"], "a\n", "$a"],
-    "name": [7, None, True, [], {}, "x" * 256],
-    "metadata": [None, [], "x", 1, True],
-    "config": [None, [], "x", 1, {"$set": 1}, {"a.b": 1}, {"": 1}, {"a": [{"b": {"$c": 1}}]}],
-    "tags": [None, "x", {}, [1], [None], [""], ["x" * 129], ["x"] * 101, [["x"]]],
-    "image_prefix": [7, None, "x" * 256],
-    "storage_info": [
-        None,
-        [],
-        {"storage_type": "S3"},
-        {"storage_type": 1},
-        {"storage_type": None},
-        {"storage_type": ["s3"]},
-        {"storage_size": -2},
-        {"storage_size": "1"},
-        {"storage_size": 1.0},
-        {"storage_size": True},
-        {"memory_size": -2},
-        {"memory_size": None},
-        {"registry_type": "internal"},
-        {"registry_type": {}},
-        {"$other": 1},
-    ],
-    "secret": ["x", 7, True, [], {}, ""],
-    "public_url": [
-        None,
-        7,
-        "",
-        "registry.test",
-        "registry.test:5000",
-        "//registry.test",
-        "/v2/",
-        "ftp://registry.test",
-        "file:///etc/passwd",
-        "http://",
-        "http:///v2/",
-        "http://user@registry.test",
-        "http://user:pw@registry.test",
-        "http://@registry.test",
-        "http://registry.test?x=1",
-        "http://registry.test?",
-        "http://registry.test#x",
-        "http://registry.test#",
-        "http://registry.test:0",
-        "http://registry.test:99999",
-        "http://registry.test:x",
-        "http://[::1",
-        "http://[::g]",
-        "http://[fe80::1%25eth0]",
-        "http://bücher.test",
-        "http://a b.test",
-        " http://registry.test",
-        "http://registry.test\n",
-        "http://registry.test\\@evil.test",
-        "http://" + "x" * 2048,
-        "http://%72egistry.test",
-        "javascript:alert(1)",
-    ],
-}
 
 
 @pytest.mark.parametrize(
@@ -87,33 +27,6 @@ WRONG: dict[str, list[Any]] = {
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=P + field):
         document_of(URL | {P + field: value}, default_id="x")
-
-
-RIGHT: dict[str, list[Any]] = {
-    "id": ["a", "A.b_c:d-9", "x" * 128],
-    "name": ["", "x" * 255, "☃"],
-    "metadata": [{}, {"a": {"b": [1, None, {"c": "d"}]}}],
-    "tags": [[], ["x" * 128] * 100, ["a", "a"]],
-    "storage_info": [
-        {},
-        {"storage_type": "s3"},
-        {"storage_type": "object-store", "storage_size": -1, "memory_size": 0},
-        {"storage_type": "fs", "registry_type": "aios", "colour": {"any": "thing"}},
-        {"storage_type": "unknown", "registry_type": "external", "storage_size": 2**40},
-    ],
-    "secret": [None],
-    "public_url": [
-        "http://registry.test",
-        "https://registry.test:5000/",
-        "https://registry.test/some/path",
-        "http://10.1.2.3:32633",
-        "http://[fd00::1]:5000",
-        "http://localhost:5000",
-        "http://my_registry:5000",
-        "HTTP://Registry.Test",
-        "http://registry.test.",
-    ],
-}
 
 
 @pytest.mark.parametrize(
@@ -158,28 +71,6 @@ def test_a_secret_for_the_default_port_may_name_it() -> None:
     assert hosts_of("http://registry.test") == ("registry.test", "registry.test:80")
     assert hosts_of("https://registry.test") == ("registry.test",)
     assert hosts_of("http://registry.test:5000") == ("registry.test:5000",)
-
-
-FORBIDDEN = [
-    "http://169.254.169.254",
-    "http://169.254.1.1:5000",
-    "http://[fe80::1]",
-    "http://224.0.0.1",
-    "http://[ff02::1]",
-    "http://0.0.0.0",
-    "http://[::]",
-    "http://240.0.0.1",
-    "http://100.100.100.200",
-    "http://[fd00:ec2::254]",
-    "http://[::ffff:169.254.169.254]",
-    "http://[::ffff:10.0.0.1]",
-    "http://2852039166",
-    "http://0xa9fea9fe",
-    "http://0xa9.0xfe.0xa9.0xfe",
-    "http://0251.0376.0251.0376",
-    "http://169.254.43518",
-    "http://127.1",
-]
 
 
 @pytest.mark.parametrize("url", FORBIDDEN)
