@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from datetime import timedelta
 
 import pytest
 from fastapi import FastAPI
 
+from pipeline.core.access import Access
+from pipeline.services import Services as Yard
 from schemas.access import Role
 from tests.support.registry_door import (
     Door,
@@ -15,6 +19,7 @@ from tests.support.registry_door import (
     assert_envelope,
     client,
     entry,
+    principal,
 )
 
 CALLS = [
@@ -71,6 +76,24 @@ async def test_a_wrong_token_is_401(app: FastAPI, header: str) -> None:
     assert (answer.status_code, answer.json()["error"]) == (401, "Invalid token.")
 
 
+async def test_a_token_that_was_revoked_or_ran_out_is_invalid(
+    app: FastAPI, yard: Yard, org: str
+) -> None:
+    caller = principal(org)
+    revoked = await yard.access.issue(
+        caller, name="revoked", role=Role.ADMIN, kind="api-key", ttl_s=None
+    )
+    await yard.access.revoke(caller, revoked.token.uuid)
+    yesterday = Access(yard.store, yard.settings, lambda: yard.clock() - timedelta(days=1))
+    over = await yesterday.issue(caller, name="over", role=Role.ADMIN, kind="jwt", ttl_s=3600)
+    for text in (revoked.text, over.text):
+        async with anonymous(app, Authorization=f"Bearer {text}") as http:
+            for method, path in CALLS:
+                answer = await http.request(method, path, json={})
+                assert_envelope(answer)
+                assert (answer.status_code, answer.json()["error"]) == (401, "Invalid token.")
+
+
 async def test_a_viewer_reads_and_does_not_write(app: FastAPI, door: Door) -> None:
     id = await door.create()
     async with await client(app, door.org, Role.VIEWER) as http:
@@ -98,6 +121,10 @@ async def test_a_node_has_no_business_here(app: FastAPI, door: Door) -> None:
         ("PATCH", "/container_registry/x", {"GET", "HEAD", "PUT", "DELETE"}),
         ("GET", "/container_registries", {"POST"}),
         ("POST", "/check_container_health/x", {"GET", "HEAD"}),
+        ("OPTIONS", "/container_registry", {"POST"}),
+        ("DELETE", "/container_registries", {"POST"}),
+        ("TRACE", "/container_registry/x", {"GET", "HEAD", "PUT", "DELETE"}),
+        ("MADE-UP", "/check_container_health/x", {"GET", "HEAD"}),
     ],
 )
 async def test_other_methods_are_405(door: Door, method: str, path: str, allowed: set[str]) -> None:
@@ -163,6 +190,53 @@ async def test_a_document_of_just_a_mebibyte_is_kept(door: Door) -> None:
     assert len((await door.get("large"))[f"{P}metadata"]["text"]) == room
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "a/b;c"])
+async def test_every_body_is_json_whatever_its_content_type(door: Door, kind: str) -> None:
+    """`curl -d` says that it sends a form."""
+    id = await door.create(name="first", tags=["a"])
+    for method, path, body in (
+        ("PUT", f"/container_registry/{id}", {f"{P}name": "second"}),
+        ("POST", "/container_registries", {f"{P}tags": {"$in": ["a"]}}),
+        ("POST", "/container_registry", entry()),
+    ):
+        headers = {"Content-Type": kind}
+        answer = await door.call(method, path, content=json.dumps(body), headers=headers)
+        assert answer.is_success, answer.text
+    assert (await door.get(id))[f"{P}name"] == "second"
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+async def test_a_compressed_body_is_no_json(door: Door, method: str, path: str) -> None:
+    body, headers = gzip.compress(b"{}"), {"Content-Encoding": "gzip"}
+    answer = await door.call(method, path, content=body, headers=headers)
+    assert answer.status_code == 400
+
+
+async def test_every_answer_of_an_entrys_life_is_the_documented_one(door: Door) -> None:
+    async def said(method: str, path: str, body: object = None) -> tuple[int, object]:
+        answer = await door.call(method, path, content=b"" if body is None else json.dumps(body))
+        return answer.status_code, answer.json().get("data", answer.json().get("error"))
+
+    there, name = "/container_registry/there", {f"{P}name": "x"}
+    made = {"message": "Container registry created", "id": "there"}
+    assert await said("GET", there) == (404, "No document found")
+    assert await said("PUT", there, name) == (404, "No document found to update")
+    assert await said("DELETE", there) == (404, "No document found to delete")
+    assert await said("GET", "/check_container_health/there") == (
+        404,
+        "Container registry not found",
+    )
+    assert await said("POST", "/container_registry", entry(id="there")) == (201, made)
+    assert await said("POST", "/container_registry", entry(id="there")) == (
+        409,
+        "Container registry already exists",
+    )
+    assert await said("PUT", there, name) == (200, {"message": "Container registry updated"})
+    status, document = await said("GET", there)
+    assert (status, await said("POST", "/container_registries", {})) == (200, (200, [document]))
+    assert await said("DELETE", there) == (200, {"message": "Container registry deleted"})
+
+
 async def test_head_is_get_without_the_body(door: Door) -> None:
     id = await door.create()
     answer = await door.http.head(f"/container_registry/{id}")
@@ -176,9 +250,17 @@ async def test_no_error_tells_of_the_inside(door: Door) -> None:
         await door.query({"a" * 70_000: 1}),
         await door.put("x", {"$bump": {"a": 1}}),
         await door.call("POST", "/container_registry", json=entry(public_url=7)),
+        await door.call(
+            "POST", "/container_registry", json=entry(public_url="http://me:hunter2@r.test")
+        ),
+        await door.call("POST", "/container_registry", json=entry(secret="hunter2")),
+        await door.query({f"{P}name": "x"}, sort="$hunter2"),
+        await door.query({f"{P}name": "x"}, limit="-1"),
     ]
     for answer in answers:
+        assert 400 <= answer.status_code < 500
         told = answer.json()["error"]
+        assert "me:hunter2" not in told
         for word in ("Traceback", "mongo", "Mongo", "pymongo", "Error", "/work", ".py"):
             assert word not in told
         assert len(told) < 400

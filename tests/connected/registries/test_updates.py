@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.registries import Registries
+from tests.support.locked_registry import PASSWORD, USER
 from tests.support.registry_door import Door, P, data, kinds, principal
 from tests.support.waiting import eventually
 
@@ -37,7 +38,12 @@ APPLIED: list[tuple[Any, str, Any]] = [
     ({"$unset": {NAME: ""}}, "name", ""),
     ({"$unset": {META: 1}}, "metadata", {}),
     ({"$unset": {TAGS: 1}}, "tags", []),
+    ({"$unset": {f"{P}image_prefix": ""}}, "image_prefix", ""),
+    ({"$unset": {f"{P}config": ""}}, "config", {}),
+    ({"$unset": {f"{P}storage_info": ""}}, "storage_info", {}),
+    ({"$unset": {f"{P}secret": ""}}, "secret", None),
     ({"$unset": {f"{META}.deep.list": ""}}, "metadata.deep", {}),
+    ({"$unset": {f"{TAGS}.7": ""}}, "tags", ["a", "b"]),
     ({"$push": {TAGS: "c"}}, "tags", ["a", "b", "c"]),
     ({"$push": {TAGS: {"$each": ["c", "a"]}}}, "tags", ["a", "b", "c", "a"]),
     ({"$push": {f"{META}.log": {"at": 1}}}, "metadata.log", [{"at": 1}]),
@@ -52,6 +58,12 @@ APPLIED: list[tuple[Any, str, Any]] = [
     ({"$inc": {f"{P}storage_info.storage_size": -11}}, "storage_info.storage_size", -1),
     ({"$rename": {f"{META}.region": f"{META}.place"}}, "metadata.place", "eu"),
     ({"$rename": {f"{META}.region": f"{P}config.region"}}, "config", {"region": "eu"}),
+    ({"$rename": {META: f"{P}config"}}, "metadata", {}),
+    ({"$rename": {META: f"{P}config"}}, "config.region", "eu"),
+    ({"$rename": {NAME: f"{P}image_prefix"}}, "image_prefix", "first"),
+    ({"$rename": {f"{META}.absent": f"{META}.x"}}, "metadata.region", "eu"),
+    ({"$set": {f"{P}storage_info.colour": "red"}}, "storage_info.colour", "red"),
+    ({f"{P}storage_info": {"storage_type": "fs"}}, "storage_info", {"storage_type": "fs"}),
     (
         {"$set": {NAME: "both"}, "$push": {TAGS: "c"}, "$inc": {f"{META}.count": 1}},
         "metadata.count",
@@ -115,6 +127,9 @@ REFUSED: list[Any] = [
     {"$rename": {f"{META}.a": 7}},
     {"$rename": {f"{META}.a": "colour"}},
     {"$unset": {URL: ""}},
+    {"$rename": {URL: NAME}},
+    {"$unset": {"colour": ""}},
+    {"$unset": {f"{TAGS}.0": ""}},
     {URL: None},
     {URL: "not a url"},
     {URL: "http://169.254.169.254/latest"},
@@ -269,6 +284,28 @@ async def test_a_changed_url_is_checked_anew(door: Door, id: str) -> None:
         return bool(found["url"] == "http://127.0.0.1:9")
 
     await eventually(is_new)
+
+
+async def test_a_changed_secret_is_tried_at_once(door: Door, locked_host: str) -> None:
+    secret = await door.secret(locked_host, username=USER, password=PASSWORD)
+    id = await door.create(public_url=f"http://{locked_host}")
+
+    async def until(credentials_ok: bool | None) -> None:
+        async def is_known() -> bool:
+            found = (await door.get(id))[f"{P}health"]
+            return found is not None and found["credentials_ok"] is credentials_ok
+
+        await eventually(is_known)
+
+    await until(None)
+    for body, expected in (
+        ({f"{P}secret": secret}, True),
+        ({"$unset": {f"{P}secret": ""}}, None),
+    ):
+        await door.updated(id, body)
+        await until(expected)
+    told = [event for event in await door.events(id) if event.subject.endswith(".updated")]
+    assert [data(event)["fields"] for event in told] == [[f"{P}secret"]] * 2
 
 
 async def test_other_changes_ask_for_no_check(door: Door, id: str) -> None:
