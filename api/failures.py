@@ -9,6 +9,7 @@ import uuid
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +39,10 @@ def install(app: FastAPI, doors: Doors, methods: Methods) -> None:
 
 
 class Unforeseen:
-    """Answers 500 for what nobody foresaw; the log has it under the incident of the answer."""
+    """Answers 500 for what nobody foresaw; the log has it under the incident of the answer.
+
+    A caller who hangs up in the middle of his request is no such thing.
+    """
 
     def __init__(self, app: ASGIApp, doors: Doors) -> None:
         self._app = app
@@ -57,6 +61,9 @@ class Unforeseen:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            # Nobody is left to answer, and nothing of ours failed.
+            log.info("%s %s was cut off by its caller", scope["method"], scope["path"])
         except Exception as error:
             incident = str(uuid.uuid4())
             log.exception("Incident %s in %s %s", incident, scope["method"], scope["path"])

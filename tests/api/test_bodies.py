@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import APIRouter, FastAPI, Request
 from httpx import AsyncClient
+from starlette.types import Message
 
 from api.bodies import streams_body
 
@@ -37,6 +38,34 @@ async def test_a_chunked_body_is_cut_off_where_it_crosses_the_line(http: AsyncCl
 async def test_a_body_as_large_as_the_cap_is_read(http: AsyncClient) -> None:
     body = b'{"reference": "r.test/m:1"}'.ljust(4096)
     assert (await http.post("/yard/v1/images", content=body, headers=JSON)).status_code == 202
+
+
+async def test_a_caller_who_hangs_up_within_his_body_is_no_fault_of_ours(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Message] = []
+    came: list[Message] = [
+        {"type": "http.request", "body": b'{"half": ', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return came.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/container_registries",
+        "raw_path": b"/container_registries",
+        "query_string": b"",
+        "headers": [(b"authorization", b"Bearer admin")],
+    }
+    await app(scope, receive, send)
+    assert (came, sent) == ([], [])
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("declared", [True, False])
