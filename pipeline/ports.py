@@ -230,6 +230,8 @@ class ResolvedImage:
     """Of the image configuration; empty means root."""
     missing: tuple[str, ...] = ()
     """Digests of layers that the registry does not have."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Of the platform's manifest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,8 @@ class Image(StatefulRecord):
     load: Progress = Field(default_factory=Progress)
     image_labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels in the image's own configuration."""
+    image_annotations: Mapping[str, str] = Field(default_factory=dict)
+    """Annotations of its manifest."""
     has_healthcheck: bool = False
     source: ImageSource = ImageSource.REFERENCE
     delivery: Delivery | None = None

@@ -104,6 +104,15 @@ class GuardedHttp:
             _tell_redirect(error, trail)
             raise
 
+    async def pinned(self, url: str) -> tuple[tuple[str, ...], int]:
+        """Addresses and port behind `url`, for those who connect by other means than HTTP.
+
+        Raises InvalidInput for a malformed URL, AddressRefused, RegistryUnavailable (kind dns).
+        """
+        parsed = http_redirects.first("GET", url, None, None).url
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        return await self._names.addresses(parsed, PlainHttp.ANYWHERE), port
+
     async def _follow(
         self, request: httpx.Request, limits: Limits, plain: PlainHttp, trail: _Trail
     ) -> Reply:
@@ -144,6 +153,12 @@ class GuardedHttp:
                 await response.stream.aclose()
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise http_faults.translate(error, request.url.host) from error
+
+
+def json_reply(status: int, body: bytes, *, is_truncated: bool = False) -> Reply:
+    """What HTTP would answer where another protocol was spoken."""
+    headers = httpx.Headers({"content-type": "application/json"})
+    return Reply(status, "", headers, body, is_truncated, "", is_foreign=False)
 
 
 async def _read(stream: AsyncIterable[bytes], limit: int) -> tuple[bytes, bool]:

@@ -246,6 +246,7 @@ def _resolved(
         command=config.command,
         user=config.user,
         missing=missing,
+        annotations=manifest.annotations,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.errors import ImageRejected, InvalidReference, RegistryProtocolError
@@ -40,6 +40,7 @@ class Manifest:
 
     config: Layer
     layers: tuple[Layer, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
@@ -101,7 +102,7 @@ def read_config(body: bytes) -> Config:
     inner = _mapping(document.get("config"), "config")
     return Config(
         platform=_platform(document),
-        labels={str(key): str(value) for key, value in _pairs(inner.get("Labels"), "Labels")},
+        labels=_named_texts(inner.get("Labels"), "Labels"),
         env=_env(_texts(inner.get("Env"), "Env")),
         ports=_ports(inner.get("ExposedPorts")),
         command=_texts(inner.get("Entrypoint"), "Entrypoint") + _texts(inner.get("Cmd"), "Cmd"),
@@ -136,7 +137,11 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
             " give the reference of a container image.",
         )
     layers = _list(document["layers"], "layers", LAYERS_MAX)
-    return Manifest(config, tuple(_descriptor(_mapping(item, "layers")) for item in layers))
+    return Manifest(
+        config,
+        tuple(_descriptor(_mapping(item, "layers")) for item in layers),
+        _named_texts(document.get("annotations"), "annotations"),
+    )
 
 
 def _descriptor(item: Mapping[str, Any]) -> Layer:
@@ -196,6 +201,10 @@ def _mapping(value: object, where: str) -> Mapping[str, Any]:
 
 def _pairs(value: object, where: str) -> list[tuple[str, Any]]:
     return list(_mapping(value, where).items())
+
+
+def _named_texts(value: object, where: str) -> dict[str, str]:
+    return {str(key): str(text) for key, text in _pairs(value, where)}
 
 
 def _list(value: object, where: str, most: int) -> list[Any]:

@@ -6,8 +6,6 @@ import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from grpc import aio
@@ -15,24 +13,11 @@ from grpc import aio
 from pipeline.adapters.grpc_models import Answer, GrpcModels
 from pipeline.errors import RegistryUnavailable
 from pipeline.rules import model_messages
-from tests.support.grpc_model_server import Model
+from tests.support.grpc_model_server import Model, a_model
 from tests.support.modzy_messages import MESSAGES
 from tests.support.raw_server import serving
 
 HERE = "127.0.0.1"
-
-
-@asynccontextmanager
-async def a_model(host: str = HERE, **env: str) -> AsyncIterator[int]:
-    """Port of a gRPC model that behaves as `env` says."""
-    server = aio.server()
-    server.add_generic_rpc_handlers((Model(env).handlers(),))
-    port = server.add_insecure_port(f"[{host}]:0" if ":" in host else f"{host}:0")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(0)
 
 
 async def ask(

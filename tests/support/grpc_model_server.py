@@ -7,9 +7,11 @@ It is a program of its own, in a container too, and shares nothing with the prod
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -19,7 +21,7 @@ from tests.support.modzy_messages import MESSAGES
 
 
 class Model:
-    """`env`: STATUS_CODE, STATUS_DELAY, STATUS_RAW, RUN_CODE, RUN_DELAY, RUN_FAILS, STUBBORN."""
+    """`env` says how each call goes: see there."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
@@ -27,6 +29,8 @@ class Model:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         calls = {"Status": self._status, "Run": self._run, "Shutdown": self._shutdown}
+        if "STATUS_ABSENT" in self._env:
+            del calls["Status"]
         return grpc.method_handlers_generic_handler(
             "ModzyModel",
             {
@@ -51,13 +55,19 @@ class Model:
 
     async def _run(self, request: Any, _context: Any) -> bytes:
         await asyncio.sleep(float(self._env.get("RUN_DELAY", "0")))
+        if "RUN_RAW" in self._env:
+            return self._env["RUN_RAW"].encode("latin-1")
         code = int(self._env.get("RUN_CODE", "200"))
         reply = MESSAGES["RunResponse"](status_code=code, status="OK", message="Inference executed")
         for item in request.inputs:
             output = reply.outputs.add(success="RUN_FAILS" not in self._env)
             if output.success:
-                read = "".join(f"{name}={item.input[name].decode()};" for name in item.input)
-                output.output["results.json"] = f'{{"read": "{_quoted(read)}"}}'.encode()
+                names = sorted(item.input)
+                read = "".join(f"{name}={item.input[name].decode()};" for name in names)
+                results = json.dumps({"read": read})
+                output.output[self._env.get("WRITE", "results.json")] = results.encode()
+                if "WRITE_TOO" in self._env:
+                    output.output[self._env["WRITE_TOO"]] = b"not json"
             else:
                 output.output["error"] = self._env["RUN_FAILS"].encode()
         return bytes(reply.SerializeToString())
@@ -69,8 +79,17 @@ class Model:
         return bytes(reply.SerializeToString())
 
 
-def _quoted(text: str) -> str:
-    return text.replace('"', '\\"')
+@asynccontextmanager
+async def a_model(host: str = "127.0.0.1", **env: str) -> AsyncIterator[int]:
+    """Port of a gRPC model in this process that behaves as `env` says."""
+    server = aio.server()
+    server.add_generic_rpc_handlers((Model(env).handlers(),))
+    port = server.add_insecure_port(f"[{host}]:0" if ":" in host else f"{host}:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(0)
 
 
 async def serve(env: Mapping[str, str]) -> None:
