@@ -21,8 +21,10 @@ from api.registry_answers import success
 from pipeline.core.event_watches import Watch
 from pipeline.errors import NotFound, Timeout
 from pipeline.rules import filters, registry_entries, registry_queries, strict_json
+from pipeline.rules.filters import Limits
 from pipeline.rules.strict_json import Json
 from pipeline.services import Services
+from pipeline.settings import Settings
 from schemas.access import Permission, Principal
 from schemas.registry import Registry, RegistryHealth
 
@@ -76,7 +78,7 @@ async def delete_container_registry(registry_id: str, caller: Writer, yard: Yard
 @router.post("/container_registries", **described.QUERY)
 async def query_container_registries(request: Request, caller: Viewer, yard: Yard) -> Response:
     """Entries that match a filter. The body is the filter itself; `{}` matches all."""
-    filter = filters.read(await request.body())
+    filter = filters.read(await request.body(), _limits(yard.settings))
     paging = registry_queries.paging(request.query_params)
     found = await yard.directory.entries.query(caller, filter, paging)
     return success(found.documents, headers={"X-Total-Count": str(found.total)})
@@ -111,6 +113,15 @@ async def _answer(
                 "No worker has looked at the registry yet; its result will be in the document.",
                 operation=ask,
             )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        depth=settings.filter_depth_max,
+        elements=settings.filter_elements_max,
+        pattern_chars=settings.filter_pattern_max_chars,
+        body_bytes=settings.filter_body_max_bytes,
+    )
 
 
 async def _read(request: Request, yard: Services) -> Json:

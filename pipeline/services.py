@@ -77,7 +77,9 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
     async with AsyncExitStack() as stack:
         store, bus, outbox = await open_ground(stack, settings, name)
         search = await stack.enter_async_context(
-            Search.open(settings.mongo_url, settings.mongo_database)
+            Search.open(
+                settings.mongo_url, settings.mongo_database, answer_s=settings.search_time_s
+            )
         )
         http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
         nodes_http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))

@@ -154,6 +154,16 @@ class Settings(BaseSettings):
     # limits
     body_max_bytes: int = 1024 * 1024
     """Largest request body that is no upload."""
+    filter_body_max_bytes: int = Field(default=64 * 1024, ge=2)
+    """Of a search of the registry directory."""
+    filter_depth_max: int = Field(default=10, ge=1, le=50)
+    """Operators and values inside one another in such a search."""
+    filter_elements_max: int = Field(default=100, ge=1)
+    """In each list of such a search."""
+    filter_pattern_max_chars: int = Field(default=256, ge=1)
+    """Of a regular expression in such a search."""
+    search_time_s: float = Field(default=2, gt=0, le=3)
+    """What one such search may take of the store's time."""
     manifest_max_bytes: int = 4 * 1024 * 1024
     """Largest manifest or configuration read from a registry."""
     upload_max_bytes: int = Field(default=128 * 1024**3, ge=1)

@@ -28,10 +28,8 @@ from schemas.base import Record
 
 T = TypeVar("T")
 
-ANSWER_S: Final = 2.0
-"""What one search may take of the server's time."""
 SILENCE_S: Final = 4.0
-"""After which a server that says nothing is taken for gone."""
+"""After which a server that says nothing is taken for gone: longer than a search may take."""
 WAIT_S: Final = 5.0
 """How long a search waits for its turn."""
 CHEAP_AT_ONCE: Final = 4
@@ -65,18 +63,24 @@ class Found:
 class Search:
     """Safe for concurrent use within one event loop."""
 
-    def __init__(self, client: AsyncIOMotorClient[Document], database: str) -> None:
+    def __init__(
+        self, client: AsyncIOMotorClient[Document], database: str, answer_s: float
+    ) -> None:
         self._database = client[database]
+        self._answer_s = answer_s
         self._cheap = asyncio.Semaphore(CHEAP_AT_ONCE)
         self._costly = asyncio.Semaphore(COSTLY_AT_ONCE)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, database: str) -> AsyncIterator[Search]:
-        """Does not connect yet. Raises Misconfigured for a wrong address."""
+    async def open(cls, url: str, database: str, *, answer_s: float) -> AsyncIterator[Search]:
+        """Does not connect yet. Raises Misconfigured for a wrong address.
+
+        `answer_s` is what one search may take of the server's time.
+        """
         try:
             client = _client(url)
-            search = cls(client, database)
+            search = cls(client, database, answer_s)
         except (driver.PyMongoError, ValueError) as error:
             raise Misconfigured(
                 "The MongoDB address or database name is wrong: correct MODELYARD_MONGO_URL and"
@@ -109,16 +113,25 @@ class Search:
     async def _run(
         self, collection: AsyncIOMotorCollection[Document], wanted: Wanted, max_bytes: int
     ) -> Found:
-        began = monotonic()
-        documents = await _asked(_page(collection, wanted, max_bytes)) if wanted.limit else []
+        until = monotonic() + self._answer_s
+        documents: list[Document] = []
+        if wanted.limit:
+            page = _page(collection, wanted, max_bytes, int(self._answer_s * 1000))
+            documents = await self._asked(page)
         if documents and len(documents) < wanted.limit:
             return Found(documents, wanted.offset + len(documents))
-        left_s = max(0.001, ANSWER_S - (monotonic() - began))
-        return Found(documents, await _asked(_count(collection, wanted.query, left_s)))
+        left_ms = max(1, int((until - monotonic()) * 1000))
+        return Found(documents, await self._asked(_count(collection, wanted.query, left_ms)))
+
+    async def _asked(self, operation: Awaitable[T]) -> T:
+        try:
+            return await operation
+        except (driver.PyMongoError, BSONError, OverflowError, UnicodeError) as error:
+            raise _translated(error, self._answer_s) from error
 
 
 async def _page(
-    collection: AsyncIOMotorCollection[Document], wanted: Wanted, max_bytes: int
+    collection: AsyncIOMotorCollection[Document], wanted: Wanted, max_bytes: int, max_ms: int
 ) -> list[Document]:
     # Undecoded, so that its size is known before it is unfolded.
     cursor = collection.with_options(codec_options=_RAW).find(
@@ -127,7 +140,7 @@ async def _page(
         sort=list(wanted.sort),
         skip=wanted.offset,
         limit=wanted.limit,
-        max_time_ms=int(ANSWER_S * 1000),
+        max_time_ms=max_ms,
     )
     documents: list[Document] = []
     size = 0
@@ -144,9 +157,9 @@ async def _page(
 
 
 async def _count(
-    collection: AsyncIOMotorCollection[Document], query: Mapping[str, Any], left_s: float
+    collection: AsyncIOMotorCollection[Document], query: Mapping[str, Any], max_ms: int
 ) -> int:
-    return await collection.count_documents(dict(query), maxTimeMS=int(left_s * 1000) or 1)
+    return await collection.count_documents(dict(query), maxTimeMS=max_ms)
 
 
 def _client(url: str) -> AsyncIOMotorClient[Document]:
@@ -168,18 +181,11 @@ def _without_timeout(url: str) -> str:
     return re.sub(r"(?i)(?<=[?&])timeoutMS=\d+&?", "", url)
 
 
-async def _asked(operation: Awaitable[T]) -> T:
-    try:
-        return await operation
-    except (driver.PyMongoError, BSONError, OverflowError, UnicodeError) as error:
-        raise _translated(error) from error
-
-
-def _translated(error: Exception) -> YardError:
+def _translated(error: Exception, answer_s: float) -> YardError:
     match error:
         case driver.OperationFailure(code=code) if code in _TOO_LONG:
             return InvalidInput(
-                f"The search takes longer than {ANSWER_S:g} seconds: make it narrower."
+                f"The search takes longer than {answer_s:g} seconds: make it narrower."
             )
         case driver.OperationFailure(code=code) if code in _HOSTILE:
             return InvalidInput("The regular expression cannot be evaluated: make it simpler.")

@@ -34,7 +34,7 @@ async def database(mongo_url: str) -> str:
 
 @pytest.fixture
 async def search(mongo_url: str, database: str) -> AsyncIterator[Search]:
-    async with Search.open(mongo_url, database) as search:
+    async with Search.open(mongo_url, database, answer_s=2) as search:
         yield search
 
 
@@ -108,7 +108,7 @@ async def test_a_sort_by_two_arrays_is_the_callers_fault(mongo_url: str, databas
     async with Store.open(mongo_url, database) as store:
         finding = {"code": "x", "severity": "info", "message": "x"}
         await store.insert(image(findings=[finding, finding], name="two"))
-    async with Search.open(mongo_url, database) as search:
+    async with Search.open(mongo_url, database, answer_s=2) as search:
         with pytest.raises(InvalidInput):
             await run(
                 search,
@@ -120,7 +120,7 @@ async def test_a_server_that_is_gone_or_silent_is_unavailable(
     own_mongod: MongodPiece, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_search, "SILENCE_S", 0.5)
-    async with Search.open(own_mongod.url, "silent") as search:
+    async with Search.open(own_mongod.url, "silent", answer_s=2) as search:
         assert (await run(search, wanted({}))).total == 0
         own_mongod.pause()
         with pytest.raises(StoreUnavailable):
@@ -133,5 +133,5 @@ async def test_a_server_that_is_gone_or_silent_is_unavailable(
 
 async def test_a_wrong_address_is_told_at_once() -> None:
     with pytest.raises(Misconfigured, match="MODELYARD_MONGO_URL"):
-        async with Search.open("http://nowhere", "x"):
+        async with Search.open("http://nowhere", "x", answer_s=2):
             raise AssertionError("it was opened")

@@ -6,12 +6,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from pipeline.adapters import store_search
+from api.app import create
 from pipeline.services import Services as Yard
 from tests.support.registry_door import Door, P, client
 
@@ -303,17 +304,39 @@ async def test_a_page_is_bounded_in_bytes(door: Door) -> None:
 HOSTILE = {f"{META}.text": {"$regex": "(?:a|b|ab|ba)[^c]*d[^e]*f[^g]*h[^i]*j$"}}
 
 
-async def test_a_search_that_takes_too_long_is_400(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@asynccontextmanager
+async def limited(door: Door, **limits: float) -> AsyncIterator[Door]:
+    """The same organisation, through an application with tighter limits."""
+    app = create(door.services.settings.model_copy(update=limits))
+    async with app.router.lifespan_context(app), await client(app, door.org) as http:
+        yield Door(http, app.state.services, door.org)
+
+
+LIMITED: list[tuple[str, int, Any, Any]] = [
+    ("depth_max", 2, {"$and": [{NAME: "x"}]}, {"$and": [{"$and": [{NAME: {"$not": {"$eq": 1}}}]}]}),
+    ("elements_max", 2, {NAME: {"$in": ["x"] * 2}}, {NAME: {"$in": ["x"] * 3}}),
+    ("pattern_max_chars", 60, {NAME: {"$regex": "x" * 60}}, {NAME: {"$regex": "x" * 61}}),
+    ("body_max_bytes", 150, {NAME: "x" * 100}, {NAME: "x" * 150}),
+]
+
+
+async def test_limits_are_settings(door: Door) -> None:
+    limits = {f"filter_{name}": most for name, most, *_ in LIMITED}
+    async with limited(door, **limits) as narrow:
+        for name, _, allowed, refused in LIMITED:
+            assert (await narrow.query(allowed)).status_code == 200, name
+            assert (await narrow.query(refused)).status_code == 400, name
+
+
+async def test_a_search_that_takes_too_long_is_400(door: Door) -> None:
     await asyncio.gather(
         *(door.create(id=f"r{number}", metadata={"text": "abdfh" * 150_000}) for number in range(4))
     )
-    monkeypatch.setattr(store_search, "ANSWER_S", 0.005)
-    for params in ({}, {"limit": 0}, {"sort": NAME}):
-        answer = await door.query(HOSTILE, **params)
-        assert answer.status_code == 400
-        assert "takes longer than 0.005 seconds" in answer.json()["error"]
+    async with limited(door, search_time_s=0.005) as hasty:
+        for params in ({}, {"limit": 0}, {"sort": NAME}):
+            answer = await hasty.query(HOSTILE, **params)
+            assert answer.status_code == 400
+            assert "takes longer than 0.005 seconds" in answer.json()["error"]
 
 
 async def test_a_hostile_expression_is_ended_and_delays_nobody(
