@@ -14,7 +14,7 @@ LATER = {"cryptography", "jwt", "grpc"}
 FOREIGN = {
     "api.app": {"docker", "pynvml", "faststream"},
     "workers.__main__": {"docker", "pynvml", "fastapi"},
-    "workers.agent": {"fastapi", "argon2", "pipeline.services", "pipeline.core.images"},
+    "workers.agent": {"fastapi", "argon2", "pipeline.services", "pipeline.core.ingest"},
 }
 
 
