@@ -29,6 +29,7 @@ async def locked(
     await registry.stop()
 
 
+@pytest.mark.timeout(pages.DEADLINE_S + 40)
 async def test_every_example_works_and_answers_what_the_page_says(yard: Yard, locked: str) -> None:
     host = yard.env["MODELYARD_REGISTRY"]
     push(busybox_image(), host, "team/model", "1")

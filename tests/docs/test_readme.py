@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.settings import Settings
+from pipeline.stack.environment import PUBLISHED
 from tests.support import pages
 from tests.support.sources import ROOT
 from tests.support.yard import Yard
@@ -27,6 +29,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert target.exists(), place
         if section:
             assert section in sections(target), section
+
+
+def test_the_settings_that_pages_name_exist() -> None:
+    known = {f"MODELYARD_{name.upper()}" for name in Settings.model_fields} | set(PUBLISHED)
+    for page in PAGES:
+        named = set(re.findall(r"MODELYARD_[A-Z_]+[A-Z]", page.read_text()))
+        assert named <= known, f"{page.name}: {named - known}"
 
 
 def sections(page: Path) -> set[str]:
