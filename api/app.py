@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api import (
     bodies,
+    container_calls,
     containers,
     dashboard,
     dead_letters,
@@ -59,6 +60,7 @@ ROUTERS = (
     uploads.router,
     uploads.open_router,
     containers.router,
+    container_calls.router,
     logs.router,
     nodes.router,
     events.router,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.methods import HEAD_OF_GET
 
@@ -32,17 +32,24 @@ class Stream(Response):
     """
 
     def __init__(
-        self, chunks: AsyncGenerator[bytes], media_type: str, *, held: AsyncExitStack | None = None
+        self,
+        chunks: AsyncGenerator[bytes],
+        media_type: str | None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        held: AsyncExitStack | None = None,
     ) -> None:
         self._chunks = chunks
         self._held = held or AsyncExitStack()
-        self.status_code = 200
+        self.status_code = status
         self.media_type = media_type
         self.background = None
-        self.init_headers(HEADERS)
+        self.init_headers(HEADERS | dict(headers or {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        start: Message = {"type": "http.response.start", "status": self.status_code}
+        start["headers"] = self.raw_headers
         async with self._held, aclosing(self._chunks) as chunks:
             await send(start)
             if not scope.get(HEAD_OF_GET):
@@ -56,7 +63,7 @@ class Stream(Response):
         self, chunks: AsyncGenerator[bytes], receive: Receive, send: Send
     ) -> None:
         sending = asyncio.create_task(_send_all(chunks, send))
-        gone = asyncio.create_task(_until_gone(receive))
+        gone = asyncio.create_task(self.until_gone(receive))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -66,12 +73,12 @@ class Stream(Response):
         if not sending.cancelled():
             sending.result()
 
+    async def until_gone(self, receive: Receive) -> None:
+        """Returns once the caller has hung up."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
 
 async def _send_all(chunks: AsyncGenerator[bytes], send: Send) -> None:
     async for chunk in chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -10,8 +10,10 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.adapters.bus import Bus
+from pipeline.adapters.http_calls import HttpCalls
 from pipeline.adapters.http_guard import GuardedHttp
 from pipeline.adapters.http_names import Rules
 from pipeline.adapters.registry import RegistryClient
@@ -19,6 +21,7 @@ from pipeline.adapters.store import Store
 from pipeline.adapters.store_search import Search
 from pipeline.core import records
 from pipeline.core.access import Access
+from pipeline.core.container_calls import ContainerCalls
 from pipeline.core.containers import Containers
 from pipeline.core.dead_letters import DeadLetters
 from pipeline.core.event_hub import EventHub
@@ -26,6 +29,7 @@ from pipeline.core.images import Images
 from pipeline.core.ingest import Ingest
 from pipeline.core.leases import Leases
 from pipeline.core.logs import Logs
+from pipeline.core.model_containers import address_of
 from pipeline.core.model_services import ModelServices
 from pipeline.core.nodes import Nodes
 from pipeline.core.outbox import Outbox
@@ -59,6 +63,7 @@ class Services:
     images: Images
     validation: Validation
     containers: Containers
+    calls: ContainerCalls
     placing: Placing
     nodes: Nodes
     stuck: Stuck
@@ -83,9 +88,21 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
         )
         http = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
         nodes_http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
+        calls_http = await stack.enter_async_context(HttpCalls.open(Rules(allow_local=True)))
         ingest = await stack.enter_async_context(open_ingest(settings))
         yield _joined(
-            _Ground(settings, store, search, bus, outbox, http, nodes_http, ingest, records.now)
+            _Ground(
+                settings,
+                store,
+                search,
+                bus,
+                outbox,
+                http,
+                nodes_http,
+                calls_http,
+                ingest,
+                records.now,
+            )
         )
 
 
@@ -102,6 +119,8 @@ class _Ground:
     """For addresses that users give."""
     nodes_http: GuardedHttp
     """For containers of ours, on nodes of ours."""
+    calls_http: HttpCalls
+    """The same, for what users send them."""
     ingest: Ingest
     clock: records.Clock
 
@@ -140,6 +159,7 @@ def _joined(ground: _Ground) -> Services:
             store, outbox, registry, secrets, timeout_s=settings.validation_timeout_s, clock=clock
         ),
         containers=containers,
+        calls=_calls(ground, containers, model),
         placing=Placing(store, outbox, leases, node_grace_s=grace_s, clock=clock),
         nodes=Nodes(
             store,
@@ -154,6 +174,16 @@ def _joined(ground: _Ground) -> Services:
         dead_letters=DeadLetters(bus, home=settings.org_id),
         model=model,
         uploading=Uploading.build(store, outbox, ground.ingest, model.deliveries, settings, clock),
+    )
+
+
+def _calls(ground: _Ground, containers: Containers, model: ModelServices) -> ContainerCalls:
+    return ContainerCalls(
+        containers,
+        ground.calls_http,
+        partial(address_of, ground.store),
+        model.serves.holding,
+        timeout_s=ground.settings.call_timeout_s,
     )
 
 

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     """How long the load test of a model waits for a node that is free."""
     serve_idle_s: float = Field(default=900, gt=0)
     """A container that answers calls of a model is ended when it had none for this long."""
+    call_timeout_s: float = Field(default=300, gt=0)
+    """Longest time for one call that is passed on to a container, to the last byte of its
+    answer."""
     run_output_max_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
     """Of everything that a model writes in a trial run, and of its answer to a call."""
     model_file_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1, le=12 * 1024 * 1024)

@@ -105,7 +105,7 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     async def _exchange(
         self, lane: _Lane, request: httpx.Request
     ) -> tuple[Wire, int, list[tuple[bytes, bytes]]]:
-        head, content = _serialize(request)
+        head, content = serialize(request)
         while True:
             wire = self._reuse(lane)
             is_fresh = wire is None
@@ -225,7 +225,7 @@ def _origin(url: httpx.URL) -> Origin:
     return Origin(scheme, url.raw_host.decode("ascii"), url.port or _PORTS[scheme])
 
 
-def _serialize(request: httpx.Request) -> tuple[bytes, AsyncIterable[bytes] | None]:
+def serialize(request: httpx.Request) -> tuple[bytes, AsyncIterable[bytes] | None]:
     """The head in bytes, and the body when there is one.
 
     Raises httpx.LocalProtocolError when a value would end its line: it could add headers.

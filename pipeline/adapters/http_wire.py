@@ -44,7 +44,7 @@ class Wire(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport
         self._parser: httptools.HttpResponseParser | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
         self._failure: httpx.TransportError | None = None
         self._is_held_back = False
         self._may_write = True
@@ -84,6 +84,17 @@ class Wire(asyncio.Protocol):
         if self._has_head:
             self._is_reusable = False
         return not self._has_head
+
+    async def pour(self, content: AsyncIterable[bytes]) -> None:
+        """As the sending of `exchange`, beside `answer` and `read`: a peer may answer while it
+        reads. Ends early once the answer is complete."""
+        async for piece in content:
+            self._transport.write(piece)
+            while not self._may_write and not self._is_complete:
+                await self._progress()
+            if self._is_complete:
+                self._is_reusable = False
+                return
 
     async def answer(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         """The head of the response to what was begun."""
@@ -139,15 +150,17 @@ class Wire(asyncio.Protocol):
     async def _progress(self) -> None:
         if self._failure is not None:
             raise self._failure
-        self._waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            self._waiters.discard(waiter)
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _fail(self, failure: httpx.TransportError) -> None:
         if self._failure is None:

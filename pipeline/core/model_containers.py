@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.adapters.http_guard import Limits, Reply
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
-from pipeline.core.model_dialects import PROTOCOL_LABEL, REST, Dialect
+from pipeline.core.model_dialects import PROTOCOL_LABEL, Dialect
 from pipeline.errors import NotFound, RegistryUnavailable, YardError
-from pipeline.rules import model_requirements, placement
+from pipeline.rules import model_protocols, model_requirements, placement
 from pipeline.rules import roles as rights
+from pipeline.rules.model_protocols import GRPC_PORT, ModelProtocol
 from schemas.access import Principal, Role
 from schemas.container import Container, ContainerSpec, PortSpec, Resources, RestartPolicy
 from schemas.image import Image
-from schemas.model import ModelVersion
+from schemas.model import DEFAULT_INPUT, ModelVersion
 from schemas.node import Node
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
@@ -52,12 +53,12 @@ class ModelContainers:
         store: Store,
         containers: Containers,
         logs: Logs,
-        dialects: Mapping[str, Dialect],
+        dialects: Mapping[ModelProtocol, Dialect],
         *,
         node_grace_s: float,
         clock: records.Clock,
     ) -> None:
-        """`dialects`: by protocol, that of `REST` among them."""
+        """`dialects`: one for every protocol."""
         self._store = store
         self._containers = containers
         self._logs = logs
@@ -101,36 +102,36 @@ class ModelContainers:
 
     async def address(self, container: Container) -> str:
         """Where the model listens, `http://host:port`. Raises NotFound when it has no port."""
-        port = model_port(container.spec)
-        bound = next((each for each in container.ports if each.internal == port), None)
-        if bound is None or container.node is None:
-            raise NotFound(f"Port {port} of container {container.name} is not published.")
-        node = await self._store.get(Node, container.node, org=EVERY_ORG)
-        host = f"[{node.address}]" if ":" in node.address else node.address
-        return f"http://{host}:{bound.host}"
+        return await address_of(self._store, container)
 
     async def status(self, container: Container, *, limits: Limits) -> Reply:
         """Ask the model how it is. Raises RegistryUnavailable when there is no answer."""
         address = await self.address(container)
-        return await self._dialect(container).status(address, limits=limits)
+        return await self.dialect(container).status(address, limits=limits)
 
-    async def ask(self, container: Container, body: bytes, *, limits: Limits) -> Reply:
-        """Have the model run `body`. Raises RegistryUnavailable when there is no answer."""
+    async def ask(
+        self, container: Container, body: bytes, *, name: str = DEFAULT_INPUT, limits: Limits
+    ) -> Reply:
+        """Have the model run `body`, its input `name` where inputs have names.
+
+        Raises RegistryUnavailable when there is no answer.
+        """
         address = await self.address(container)
-        return await self._dialect(container).run(address, body, limits=limits)
+        return await self.dialect(container).run(address, body, name=name, limits=limits)
 
     async def shut_down(self, container: Container) -> str | None:
         """Ask the model to end; None when it agreed, else why not. Never raises for the model."""
         limits = Limits(total_s=SHUTDOWN_S, body_max_bytes=4096, redirects=0)
         try:
             address = await self.address(container)
-            reply = await self._dialect(container).shutdown(address, limits=limits)
+            reply = await self.dialect(container).shutdown(address, limits=limits)
         except (RegistryUnavailable, NotFound) as error:
             return error.message
         return None if 200 <= reply.status < 300 else f"The shutdown was answered {reply.status}."
 
-    def _dialect(self, container: Container) -> Dialect:
-        return self._dialects[container.spec.labels.get(PROTOCOL_LABEL, REST)]
+    def dialect(self, container: Container) -> Dialect:
+        told = container.spec.labels.get(PROTOCOL_LABEL, ModelProtocol.REST)
+        return self._dialects[ModelProtocol(told)]
 
     async def last_lines(self, caller: Principal, container: Container) -> str:
         """What it wrote last, or why that cannot be told."""
@@ -153,7 +154,10 @@ def spec_for(
 ) -> ContainerSpec:
     """The same for the same image and requirement, so that a repeated launch is the same one."""
     found = model_requirements.find(requirement)
+    protocol = model_protocols.of_image(image)
     port = next((port for port in image.needs.ports if port >= LOWEST_PORT), PORT)
+    if protocol is ModelProtocol.GRPC:
+        port = GRPC_PORT
     return ContainerSpec(
         image=image.uuid,
         env={PORT_VARIABLE: str(port)},
@@ -164,9 +168,24 @@ def spec_for(
             IDENTIFIER_LABEL: version.model,
             VERSION_LABEL: version.version,
             PURPOSE_LABEL: purpose,
+            PROTOCOL_LABEL: protocol.value,
         },
         restart=RestartPolicy.NO,
     )
+
+
+async def address_of(store: Store, container: Container) -> str:
+    """Where a model listens, as the platform reaches it: `http://host:port`.
+
+    Raises NotFound when it has no port.
+    """
+    port = model_port(container.spec)
+    bound = next((each for each in container.ports if each.internal == port), None)
+    if bound is None or container.node is None:
+        raise NotFound(f"Port {port} of container {container.name} is not published.")
+    node = await store.get(Node, container.node, org=EVERY_ORG)
+    host = f"[{node.address}]" if ":" in node.address else node.address
+    return f"http://{host}:{bound.host}"
 
 
 def model_port(spec: ContainerSpec) -> int:

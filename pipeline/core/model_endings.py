@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERB = "shutdown"
+PURPOSE = "serve"
 WORKER = "worker:shutdown"
 USED = frozenset({Phase.RUNNING, Phase.SUCCEEDED})
 """Phases in which there is, or may be, a container."""
@@ -49,7 +50,7 @@ def start_of(version: ModelVersion, image: Image, serve: Serving, *, place_s: fl
         id=serve.id or "",
         caller=acting_for(version.org, serve.asked_by),
         image=image,
-        spec=spec_for(version, image, requirement=serve.requirement, purpose="serve"),
+        spec=spec_for(version, image, requirement=serve.requirement, purpose=PURPOSE),
         requirement=serve.requirement,
         timeout_s=serve.timeout_ms / 1000,
         place_s=place_s,

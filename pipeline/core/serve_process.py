@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records
-from pipeline.core.model_containers import ModelContainers, acting_for
+from pipeline.core.model_containers import (
+    IDENTIFIER_LABEL,
+    PURPOSE_LABEL,
+    VERSION_LABEL,
+    ModelContainers,
+    acting_for,
+)
 from pipeline.core.model_deliveries import ModelDeliveries, require_complete
-from pipeline.core.model_endings import USED, retired, start_of
+from pipeline.core.model_endings import PURPOSE, USED, retired, start_of
 from pipeline.core.model_launches import UP, Moment
 from pipeline.core.model_process import SWEPT_AT_ONCE, Course, ModelProcess, fault_of
 from pipeline.core.model_starts import ModelStarts
@@ -21,6 +27,7 @@ from pipeline.errors import Conflict, ModelRefused, Superseded
 from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.commands import VersionOrder
+from schemas.container import Container
 from schemas.image import Image
 from schemas.model import Fault, ModelVersion, Phase, Serving
 
@@ -121,6 +128,20 @@ class ServeProcess:
                 used = {"serve.used_at": self._clock()}
                 ended = {"$set": used, "$unset": {f"serve.calls.{call}": ""}}
                 await self._update(version, mine, ended)
+
+    @asynccontextmanager
+    async def holding(self, container: Container, most_s: float) -> AsyncIterator[None]:
+        """As `using`, for a call that goes to a container whatever it was started for."""
+        labels = container.spec.labels
+        version, until = None, self._clock() + timedelta(seconds=most_s)
+        if labels.get(PURPOSE_LABEL) == PURPOSE:
+            model, name = labels[IDENTIFIER_LABEL], labels[VERSION_LABEL]
+            version = await self._writes.load(container.org, model, name)
+        if version is None or version.serve.container != container.uuid:
+            yield
+            return
+        async with self.using(version, records.new_id(), until=until):
+            yield
 
     async def sweep_idle(self) -> None:
         """End what nobody has used for long. Safe in several workers at once."""

@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from pipeline.errors.base import (
     YardError,
 )
+from pipeline.errors.calls import (
+    CallFailed,
+    CallTimedOut,
+    NotListening,
+)
 from pipeline.errors.engines import (
     ContainerMissing,
     CreateFailed,
@@ -103,6 +108,8 @@ __all__ = [
     "AlreadyExists",
     "ArchiveBomb",
     "BusUnavailable",
+    "CallFailed",
+    "CallTimedOut",
     "CannotPlace",
     "ChecksumMismatch",
     "Conflict",
@@ -137,6 +144,7 @@ __all__ = [
     "NoCapacity",
     "NotATar",
     "NotFound",
+    "NotListening",
     "NotReady",
     "Overloaded",
     "PathMissing",
