@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ err = Console(stderr=True)
 
 FAILED, USAGE, MISSING, DENIED, UNREACHABLE = 1, 2, 3, 4, 5
 """Exit codes. 0 is success; 2 is what typer uses for wrong arguments."""
+
+PROBLEM = "application/problem+json"
 
 Part = str | tuple[str, str]
 
@@ -54,6 +57,8 @@ class Client:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(330, connect=5),
         )
+        # Whoever is done with us drops us: no connection is left to be closed by chance.
+        weakref.finalize(self, self._http.close)
 
     @property
     def http(self) -> httpx.Client:
@@ -93,6 +98,18 @@ class Client:
             if cursor is None:
                 break
         return items
+
+    @contextmanager
+    def pieces(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """A streamed answer of any status, before its body is read; exits for problems of ours."""
+        with (
+            _explained(self.url),
+            self._http.stream(method, f"/yard/v1{path}", **options) as answer,
+        ):
+            if answer.headers.get("content-type") == PROBLEM:
+                answer.read()
+                _raise_problem(answer)
+            yield answer
 
     @contextmanager
     def lines(self, path: str, **options: Any) -> Iterator[Iterator[str]]:
