@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 SWEEPER: Final = "worker:registries"
 BATCH: Final = 100
-AT_ONCE: Final = 128
-"""That many may hang, and a thousand are still checked within a minute."""
+AT_ONCE: Final = 160
+"""That many may hang, and a thousand are still checked within a minute. Those of one host wait for
+each other within their time, which bounds this from above."""
 START_EVERY_S: Final = 0.005
 """Room for commands between the starts of two checks."""
 LEASE: Final = timedelta(seconds=60)
