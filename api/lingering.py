@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LINGER_S = 5.0
-LINGER_BYTES = 64 * 1024 * 1024
+LINGER_BYTES = 256 * 1024 * 1024
 
 
 class Linger:
