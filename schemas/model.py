@@ -13,6 +13,7 @@ from schemas.base import Record, Shape
 DEFAULT_REQUIREMENT: Final = 1
 DEFAULT_TIMEOUT_MS: Final = 60_000
 JSON_TYPE: Final = "application/json"
+DEFAULT_INPUT: Final = "input"
 
 
 class Activation(StrEnum):
@@ -172,7 +173,7 @@ class ModelVersion(Record):
     activation: Activation = Activation.PARTIAL
     requirement: int = DEFAULT_REQUIREMENT
     timeouts: Timeouts = Field(default_factory=Timeouts)
-    inputs: list[ModelInput] = Field(default_factory=lambda: [ModelInput(name="input")])
+    inputs: list[ModelInput] = Field(default_factory=lambda: [ModelInput(name=DEFAULT_INPUT)])
     outputs: list[ModelOutput] = Field(default_factory=lambda: [ModelOutput(name="results.json")])
     statistics: str = "[]"
     """JSON text: whatever the caller finds worth telling."""

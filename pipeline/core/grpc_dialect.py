@@ -61,7 +61,10 @@ class GrpcDialect:
     async def exchange(
         self, address: str, files: Mapping[str, bytes], *, limits: Limits
     ) -> tuple[Reply, Mapping[str, bytes]]:
-        """One input of `files` and the files that the model makes of it."""
+        """One input of `files` and the files that the model makes of it.
+
+        The body of a success is empty: there is nothing in it that is not in a file.
+        """
         request = model_messages.run_request(files)
         answer = await self._call(address, model_messages.RUN, request, limits)
         reply = _reply(answer)
@@ -108,4 +111,4 @@ def _judged(reply: Reply, outputs: list[Output]) -> tuple[Reply, Mapping[str, by
     if outputs and not outputs[0].is_success:
         why = files.get(model_messages.FAILURE, b"the output is marked as a failure")
         return json_reply(500, why), {}
-    return reply, files
+    return json_reply(reply.status, b""), files

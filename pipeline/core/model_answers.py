@@ -29,14 +29,16 @@ class ModelAnswers:
     ) -> ModelRefused:
         """There was no answer, or not within `timeout_s`."""
         technical = await self._containers.last_lines(caller, container)
+        call = self._containers.dialect(container).run_call
         if error.facts.get("kind") == "timeout":
-            message = f"POST /run was not answered within {timeout_s:g} s."
+            message = f"{call} was not answered within {timeout_s:g} s."
             return RunTimedOut(message, technical=technical)
-        return RunFailed(f"POST /run failed: {error.message}", technical=technical)
+        return RunFailed(f"{call} failed: {error.message}", technical=technical)
 
     async def refused(self, caller: Principal, container: Container, reply: Reply) -> ModelRefused:
         """The answer is not 2xx."""
         said = reply.body[:SHOWN_CHARACTERS].decode(errors="replace")
         lines = await self._containers.last_lines(caller, container)
-        message = f"POST /run answered {reply.status}: {said}"
+        call = self._containers.dialect(container).run_call
+        message = f"{call} answered {reply.status}: {said}"
         return RunFailed(message, technical=f"{message}\n{lines}")

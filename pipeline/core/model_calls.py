@@ -125,15 +125,16 @@ class ModelCalls:
             container = await self._containers.find(record.org, record.serve.container or "")
             if not may_use or container is None or container.status not in UP:
                 return None
-            return await self._answer(caller, container, body, timeout_s)
+            name = record.inputs[0].name
+            return await self._answer(caller, container, body, name, timeout_s)
 
     async def _answer(
-        self, caller: Principal, container: Container, body: bytes, timeout_s: float
+        self, caller: Principal, container: Container, body: bytes, name: str, timeout_s: float
     ) -> Answered | Fault | None:
         limits = Limits(total_s=timeout_s, body_max_bytes=self._output_max_bytes, redirects=0)
         began = self._clock()
         try:
-            reply = await self._containers.ask(container, body, limits=limits)
+            reply = await self._containers.ask(container, body, name=name, limits=limits)
         except NotFound:
             return None
         except RegistryUnavailable as error:
@@ -151,7 +152,8 @@ class ModelCalls:
             return fault_of(await self._answers.refused(caller, container, reply))
         if reply.is_truncated:
             most = self._output_max_bytes
-            return fault_of(RunFailed(f"POST /run answered more than {most} bytes."))
+            call = self._containers.dialect(container).run_call
+            return fault_of(RunFailed(f"{call} answered more than {most} bytes."))
         return Answered(reply.status, run_results.shown(reply.body), elapsed_ms)
 
     async def _has_ended(self, container: Container) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.adapters.grpc_models import GrpcModels
 from pipeline.adapters.http_guard import GuardedHttp
 from pipeline.core import records
 from pipeline.core.container_files import ContainerFiles
 from pipeline.core.containers import Containers
+from pipeline.core.grpc_dialect import GrpcDialect
 from pipeline.core.load_process import LoadProcess
 from pipeline.core.logs import Logs
 from pipeline.core.model_calls import ModelCalls
 from pipeline.core.model_containers import ModelContainers
 from pipeline.core.model_deliveries import ModelDeliveries
-from pipeline.core.model_dialects import REST, RestDialect
+from pipeline.core.model_dialects import Dialect, RestDialect
 from pipeline.core.model_endings import ModelEndings
 from pipeline.core.model_files import ModelFiles
 from pipeline.core.model_process import ModelProcess
@@ -25,6 +27,7 @@ from pipeline.core.models import Models
 from pipeline.core.run_process import RunProcess
 from pipeline.core.secrets import Secrets
 from pipeline.core.serve_process import ServeProcess
+from pipeline.rules.model_protocols import ModelProtocol
 from pipeline.settings import Settings
 from schemas.model import LoadTest, Serving, TrialRun
 
@@ -65,7 +68,10 @@ class ModelServices:
         writes = ModelWrites(store, outbox, clock)
         versions = ModelVersions(store, outbox, writes, clock)
         deliveries = ModelDeliveries(store, outbox, writes, secrets, settings, clock)
-        dialects = {REST: RestDialect(http)}
+        dialects: dict[ModelProtocol, Dialect] = {
+            ModelProtocol.REST: RestDialect(http),
+            ModelProtocol.GRPC: GrpcDialect(GrpcModels(), http),
+        }
         running = ModelContainers(
             store, containers, logs, dialects, node_grace_s=settings.node_grace_s, clock=clock
         )

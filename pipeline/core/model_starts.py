@@ -165,6 +165,7 @@ class ModelStarts:
         ask = partial(self._containers.status, container)
         return StatusCheck(
             lambda limits: ask(limits=limits),
+            call=self._containers.dialect(container).status_call,
             port=model_port(start.spec),
             timeout_s=start.timeout_s,
         )

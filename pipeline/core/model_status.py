@@ -22,19 +22,20 @@ BODY_MAX_BYTES = 1024 * 1024
 SHOWN_CHARACTERS = 500
 
 Ask = Callable[[Limits], Awaitable[Reply]]
-"""One `GET /status`; raises RegistryUnavailable when nobody answers."""
+"""One request; raises RegistryUnavailable when nobody answers."""
 
 
 class StatusCheck:
     """One per container; it remembers what was answered, for those who look for the cause."""
 
-    def __init__(self, ask: Ask, *, port: int, timeout_s: float) -> None:
-        """`timeout_s` is what the caller granted in all, for the message only."""
+    def __init__(self, ask: Ask, *, call: str, port: int, timeout_s: float) -> None:
+        """`call` is what callers know it as. `timeout_s` is what was granted in all."""
         self._ask = ask
+        self._call = call
         self._port = port
         self._timeout_s = timeout_s
         self._status: int | None = None
-        self.answered = "GET /status was never answered"
+        self.answered = f"{call} was never answered"
 
     async def until_ready(self, remaining_s: Callable[[], float]) -> None:
         """Returns once the answer is 200, declared as JSON, and a JSON object.
@@ -52,7 +53,7 @@ class StatusCheck:
         if self._status is None:
             raise never_listened(self._port, self._timeout_s)
         raise StatusError(
-            f"GET /status answered {self._status} until {self._timeout_s:g} s were over."
+            f"{self._call} answered {self._status} until {self._timeout_s:g} s were over."
         )
 
     async def _asked(self, left_s: float) -> Reply | None:
@@ -64,6 +65,8 @@ class StatusCheck:
             redirect = error.facts.get("status")
             if isinstance(redirect, int):
                 self._note(redirect, "which is a redirect")
+            elif self._status is None:
+                self.answered = f"{self._call} was never answered: {error.message}"
             return None
         text = reply.body[:SHOWN_CHARACTERS].decode(errors="replace")
         self._note(reply.status, f"{media_type(reply) or 'no content type'}: {text}")
@@ -71,17 +74,17 @@ class StatusCheck:
 
     def _note(self, status: int, body: str) -> None:
         self._status = status
-        self.answered = f"GET /status answered {status}, {body}"
+        self.answered = f"{self._call} answered {status}, {body}"
 
     def _judge(self, reply: Reply) -> None:
         kind = media_type(reply)
         if kind != "application/json":
             raise StatusContentType(
-                f"GET /status answered with the content type {kind or 'of nothing'}:"
+                f"{self._call} answered with the content type {kind or 'of nothing'}:"
                 " it must be application/json."
             )
         if not is_json_object(reply):
-            raise StatusNotJson("GET /status answered 200, but the body is not a JSON object.")
+            raise StatusNotJson(f"{self._call} answered 200, but the body is not a JSON object.")
 
 
 def never_listened(port: int, timeout_s: float) -> NeverListened:

@@ -19,6 +19,7 @@ from pipeline.core.model_files import ModelFiles
 from pipeline.core.model_launches import LOOK_S, Moment, Start
 from pipeline.core.model_process import Course, ModelProcess, fault_of
 from pipeline.core.model_starts import ModelStarts
+from pipeline.core.model_trials import Trial, trial_of
 from pipeline.core.model_writes import ModelWrites
 from pipeline.errors import (
     Conflict,
@@ -29,7 +30,7 @@ from pipeline.errors import (
     Superseded,
     TooLarge,
 )
-from pipeline.rules import run_archives, run_results
+from pipeline.rules import run_results
 from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.commands import VersionOrder
@@ -161,47 +162,43 @@ class RunProcess:
         engine = await self._containers.node_name(container)
         await self._step(course, run_results.FETCHING, engine=engine)
         inputs = await self._files.test_inputs(course.version)
-        await self._copies.put_inputs(container, [each.uuid for each in inputs])
+        trial = trial_of(self._containers, self._copies, container, inputs)
+        await trial.give()
         await self._step(course, run_results.SUBMITTING)
-        reply, elapsed_ms = await self._submitted(course, container)
+        reply, elapsed_ms = await self._submitted(course, container, trial)
         await self._step(course, run_results.RECORDING)
-        archive = await self._copies.get_outputs(container, max_bytes=self._output_max_bytes)
         declared = course.version.outputs
         names = {run_results.RESULTS, *(each.name for each in declared)}
-        files = run_archives.read_outputs(archive, names)
+        files = await trial.take(names, max_bytes=self._output_max_bytes)
         return run_results.collect(declared, files, reply.body), elapsed_ms
 
-    async def _submitted(self, course: Course, container: Container) -> tuple[Reply, int]:
+    async def _submitted(
+        self, course: Course, container: Container, trial: Trial
+    ) -> tuple[Reply, int]:
+        limits = Limits(
+            total_s=course.version.timeouts.run_ms / 1000,
+            body_max_bytes=self._output_max_bytes,
+            redirects=0,
+        )
         began = self._clock()
-        asking = asyncio.create_task(self._ask(course, container), name="POST /run")
+        asking = asyncio.create_task(trial.run(limits), name="run")
         try:
             while not asking.done():
                 await self._process.beat(course)
                 await asyncio.wait({asking}, timeout=LOOK_S)
             reply = await asking
         except RegistryUnavailable as error:
-            timeout_s = course.version.timeouts.run_ms / 1000
             raise await self._answers.missing(
-                course.start.caller, container, error, timeout_s=timeout_s
+                course.start.caller, container, error, timeout_s=limits.total_s
             ) from error
         finally:
             await tasks.end(asking)
         elapsed_ms = round((self._clock() - began).total_seconds() * 1000)
         if not 200 <= reply.status < 300:
             raise await self._answers.refused(course.start.caller, container, reply)
+        if reply.is_truncated:
+            raise TooLarge(f"The model answered more than {self._output_max_bytes} bytes.")
         return reply, elapsed_ms
-
-    async def _ask(self, course: Course, container: Container) -> Reply:
-        folders = {"input": run_archives.INPUT, "output": run_archives.OUTPUT}
-        return await self._containers.ask(
-            container,
-            json.dumps({"type": "file", **folders}).encode(),
-            limits=Limits(
-                total_s=course.version.timeouts.run_ms / 1000,
-                body_max_bytes=self._output_max_bytes,
-                redirects=0,
-            ),
-        )
 
     async def _end(self, course: Course) -> None:
         """Leave no container, and only then answer."""
