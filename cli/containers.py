@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Run images and look after what run
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000)]
 
+PIECE_BYTES = 64 * 1024
 ENDS = {"RUNNING", "FAILED", "STOPPED", "LOST", "DELETED"}
 COLUMNS = [
     ("ID", field("uuid")),
@@ -121,6 +128,43 @@ def logs(
             if line:
                 entry = json.loads(line)
                 say(err if entry["stream"] == "stderr" else out, entry["text"].rstrip("\n"))
+
+
+@app.command()
+def call(
+    container: str,
+    data: Annotated[str, typer.Option(help="What to send: text, @FILE, or - for stdin.")] = "{}",
+    content_type: Annotated[str, typer.Option(help="What it is.")] = "application/json",
+    timeout: Annotated[float | None, typer.Option(help="Seconds for the whole call.")] = None,
+) -> None:
+    """Pass a call on to the model in a running container, and print its answer."""
+    params = {} if timeout is None else {"timeout": timeout}
+    options = {"params": params, "headers": {"Content-Type": content_type}}
+    with (
+        _content(data) as content,
+        Client().pieces("POST", f"/containers/{container}/run", content=content, **options) as said,
+    ):
+        for piece in said.iter_bytes():
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        is_error = said.is_error
+    if is_error:
+        say(err, (f"The model answered {said.status_code}.", "red"))
+        raise typer.Exit(FAILED)
+
+
+def _content(data: str) -> AbstractContextManager[bytes | Iterable[bytes]]:
+    """Files are read while they are sent."""
+    if data == "-":
+        # Not the file itself: a pipe would be taken for an empty one.
+        return nullcontext(iter(partial(os.read, sys.stdin.fileno(), PIECE_BYTES), b""))
+    if not data.startswith("@"):
+        return nullcontext(data.encode())
+    try:
+        return Path(data[1:]).open("rb")
+    except OSError as error:
+        say(err, (f"{data[1:]} cannot be read: {error.strerror}", "red"))
+        raise typer.Exit(USAGE) from error
 
 
 def _pair(text: str) -> tuple[str, str]:

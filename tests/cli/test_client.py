@@ -21,3 +21,9 @@ def test_a_wrong_port_is_explained(wrong: str) -> None:
     done = CliRunner().invoke(containers, ["run", "image", "--port", wrong])
     assert done.exit_code == USAGE
     assert f"{wrong!r} is not [HOST:]CONTAINER[/udp]" in done.output
+
+
+def test_a_file_that_cannot_be_sent_is_explained() -> None:
+    done = CliRunner().invoke(containers, ["call", "some", "--data", "@/no/such/file"])
+    assert done.exit_code == USAGE
+    assert "/no/such/file cannot be read" in done.output
