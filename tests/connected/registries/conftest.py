@@ -30,7 +30,7 @@ async def app(services: Services, mongo_url: str) -> AsyncIterator[FastAPI]:
     """Nobody works for it."""
     nats = services.nats()
     await nats.start()
-    app = create(settings(nats.url, mongo_url, registry_health_wait_s=8))
+    app = create(settings(nats.url, mongo_url, registry_health_wait_s=25))
     async with app.router.lifespan_context(app):
         yield app
     await nats.stop()
