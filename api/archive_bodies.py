@@ -12,6 +12,8 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
+from api.direct_body import VIEWS
+from pipeline.core.ingested import Piece
 from pipeline.errors import InvalidInput, MalformedRequest, TarTruncated
 
 RAW: Final = frozenset({"application/x-tar", "application/octet-stream", "application/gzip"})
@@ -21,7 +23,7 @@ FIELD: Final = "file"
 
 @dataclass(frozen=True, slots=True)
 class ArchiveBody:
-    stream: AsyncIterator[bytes]
+    stream: AsyncIterator[Piece]
     length: int | None
     """Bytes that will come; of a form a little more than its file has."""
 
@@ -47,8 +49,10 @@ def archive_body(request: Request, *, silence_s: float) -> ArchiveBody:
     return ArchiveBody(received, int(length) if length.isdecimal() else None)
 
 
-async def body(request: Request, *, silence_s: float) -> AsyncIterator[bytes]:
+async def body(request: Request, *, silence_s: float) -> AsyncIterator[Piece]:
     """Raises TarTruncated for a sender who leaves or is silent for too long."""
+    if views := request.scope.get("extensions", {}).get(VIEWS):
+        views["take"]()
     while True:
         try:
             async with asyncio.timeout(silence_s):
@@ -119,14 +123,14 @@ class _Form:
         self.is_over = True
 
 
-async def _file_of(received: AsyncIterator[bytes], content_type: str) -> AsyncIterator[bytes]:
+async def _file_of(received: AsyncIterator[Piece], content_type: str) -> AsyncIterator[bytes]:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
         raise MalformedRequest("The form names no boundary.")
     form = _Form(boundary)
     async for chunk in received:
-        for piece in form.feed(chunk):
+        for piece in form.feed(bytes(chunk)):
             yield piece
     if not form.is_over:
         raise TarTruncated("The form ends early: send it again, whole.")

@@ -6,11 +6,13 @@ import asyncio
 import socket
 from typing import Any
 
+import httptools
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.app import drain
+from api.direct_body import VIEWS, WORTH_BYTES, DirectBody
 from api.lingering import Linger
 from pipeline.settings import Settings
 
@@ -23,16 +25,42 @@ BACKLOG = 2048
 class BoundedProtocol(HttpToolsProtocol):
     """Holds no more than the transport's buffer for a slow caller, and that not for ever.
 
-    What a caller sent before the connection broke is handed on before the break is.
+    What a caller sent before the connection broke is handed on before the break is. Large bodies
+    go past the parser where that is asked for.
     """
 
     _stalled: asyncio.TimerHandle | None = None
+    _missing = 0
+    """Bytes of the body that were not parsed yet, where its length is known."""
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._missing = _length(self.headers)
         if self.cycle is not None:
             # uvicorn forgets what it holds of a body once the connection is lost.
-            self.cycle.receive = _Receive(self.cycle)  # type: ignore[method-assign]
+            receive = _Receive(self, self.cycle)
+            self.cycle.receive = receive  # type: ignore[method-assign]
+            self.cycle.scope.setdefault("extensions", {})[VIEWS] = {"take": receive.take_views}
+
+    def on_body(self, body: bytes) -> None:
+        self._missing -= len(body)
+        super().on_body(body)
+
+    def read_directly(self, cycle: RequestResponseCycle) -> DirectBody | None:
+        """The rest of the request's body, if that is worth it. Nobody else may read it then."""
+        is_asked = cycle is self.cycle and cycle.more_body and not cycle.waiting_for_100_continue
+        if not is_asked or self._missing < WORTH_BYTES or self.transport.is_closing():
+            return None
+        direct = DirectBody(self.transport, cycle, self._missing, self._fresh)
+        self.flow.resume_reading()
+        direct.begin()
+        return direct
+
+    def _fresh(self) -> BoundedProtocol:
+        """Ready for the next request: this one's parser still waits for the body."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return self
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -55,11 +83,22 @@ class BoundedProtocol(HttpToolsProtocol):
 class _Receive:
     """What the application calls to get the next part of a request."""
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, protocol: BoundedProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
         self._cycle = cycle
         self._next = cycle.receive
+        self._takes_views = False
+        self._direct: DirectBody | None = None
+
+    def take_views(self) -> None:
+        """Whoever reads the body from now on is content with views instead of bytes."""
+        self._takes_views = True
 
     async def __call__(self) -> Any:
+        if self._takes_views and self._direct is None:
+            self._direct = self._protocol.read_directly(self._cycle)
+        if self._direct is not None and not self._direct.is_over:
+            return await self._direct.receive()
         message = await self._next()
         cycle = self._cycle
         if message["type"] != "http.disconnect" or cycle.response_complete or not cycle.body:
@@ -97,3 +136,10 @@ def server(app: FastAPI, settings: Settings) -> Server:
         timeout_graceful_shutdown=round(settings.drain_s),
     )
     return Server(config, app)
+
+
+def _length(headers: list[tuple[bytes, bytes]]) -> int:
+    """0 for a body that comes in chunks."""
+    named = dict(headers)
+    length = named.get(b"content-length", b"0")
+    return int(length) if length.isdigit() and b"transfer-encoding" not in named else 0

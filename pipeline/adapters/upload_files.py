@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -85,7 +85,7 @@ class UploadFiles:
         except NotFound:
             return False
 
-    def append(self, file: BinaryIO, data: list[bytes]) -> None:
+    def append(self, file: BinaryIO, data: Sequence[bytes | memoryview]) -> None:
         """Not durable before `sync`."""
         with _space():
             file.seek(0, os.SEEK_END)

@@ -16,7 +16,7 @@ from pipeline import tasks
 from pipeline.adapters.store import EVERY_ORG
 from pipeline.core import records, upload_events
 from pipeline.core.ingest import Ingest
-from pipeline.core.ingested import Ingested, Wish
+from pipeline.core.ingested import Ingested, Piece, Wish
 from pipeline.core.upload_meter import UNDER_WAY, Meter
 from pipeline.errors import (
     AlreadyExists,
@@ -110,7 +110,7 @@ class Deliveries:
     async def receive(
         self,
         image: Image,
-        stream: AsyncIterator[bytes],
+        stream: AsyncIterator[Piece],
         wish: Wish,
         *,
         length: int | None,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import tasks
 from pipeline.core import present_layers, registry_images
-from pipeline.core.ingested import Ingested, Proving, ReceiveProgress, Wish
+from pipeline.core.ingested import Ingested, Piece, Proving, ReceiveProgress, Wish
 from pipeline.core.intake import Intake
 from pipeline.core.opened_tar import OpenedTar
 from pipeline.errors import TooLarge
@@ -55,7 +55,7 @@ class Ingest:
 
     async def receive(
         self,
-        stream: AsyncIterator[bytes],
+        stream: AsyncIterator[Piece],
         *,
         org: str,
         wish: Wish,
@@ -101,7 +101,7 @@ class Ingest:
 
     async def _read(
         self,
-        stream: AsyncIterator[bytes],
+        stream: AsyncIterator[Piece],
         intake: Intake,
         expansion: Expansion,
         length: int | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Final
@@ -14,6 +15,8 @@ from pipeline.rules.expansion import Expansion
 
 INLINE_BYTES: Final = 16 * 1024
 """Below this, going to a thread and back takes longer than the work."""
+AHEAD_BYTES: Final = 4 * 1024 * 1024
+"""What may wait for its thread: on a busy machine threads are slow to wake, not slow to digest."""
 
 
 class Digests:
@@ -29,23 +32,31 @@ class Digests:
         self._content = hashlib.sha256()
         self._opened = None if compression is Compression.NONE else hashlib.sha256()
         self._opener = opener(compression)
+        self._waiting: deque[bytes | memoryview] = deque()
+        self._handed_in = 0
+        self._done = 0
+        """Written by the thread alone, as what was handed in is by its owner alone."""
         self._job: asyncio.Future[None] | None = None
 
     async def update(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """Returns once the pieces before these are done; these are then under way."""
-        await self.settled()
-        if self._opened is None and sum(map(len, pieces)) < INLINE_BYTES:
-            self._work(pieces)
-            return
-        loop = asyncio.get_running_loop()
-        self._job = loop.run_in_executor(self._threads, self._work, pieces)
-        self._job.add_done_callback(_seen)
+        """Returns at once, unless much waits already."""
+        size = sum(map(len, pieces))
+        self._waiting.extend(pieces)
+        self._handed_in += size
+        if self._job is None and self._opened is None and size < INLINE_BYTES:
+            self._work()
+        elif self._handed_in - self._done > AHEAD_BYTES:
+            await self.settled()
+        elif self._job is None or self._job.done():
+            await self._ended()
+            self._start()
 
     async def settled(self) -> None:
         """Returns once everything handed in is done."""
-        job, self._job = self._job, None
-        if job is not None:
-            await job
+        await self._ended()
+        while self._waiting:
+            self._start()
+            await self._ended()
 
     async def finish(self) -> tuple[str, str | None]:
         """The digest of the content and that of the opened content.
@@ -62,14 +73,26 @@ class Digests:
             self._opened = None
         return content, None if self._opened is None else f"sha256:{self._opened.hexdigest()}"
 
-    def _work(self, pieces: Sequence[bytes | memoryview]) -> None:
-        for piece in pieces:
+    async def _ended(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            await job
+
+    def _start(self) -> None:
+        self._job = asyncio.get_running_loop().run_in_executor(self._threads, self._work)
+        self._job.add_done_callback(_seen)
+
+    def _work(self) -> None:
+        while self._waiting:
+            piece = self._waiting.popleft()
             self._content.update(piece)
-        if self._opened is None:
-            return
+            if self._opened is not None:
+                self._feed(piece)
+            self._done += len(piece)
+
+    def _feed(self, piece: bytes | memoryview) -> None:
         try:
-            for piece in pieces:
-                self._open(piece)
+            self._open(piece)
         except TarTruncated:
             # Whether that matters is known when somebody names the file as a layer.
             self._opened = None

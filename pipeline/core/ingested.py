@@ -12,6 +12,9 @@ from typing import Protocol
 
 from schemas.image import Finding, Needs, Platform, ReferenceParts
 
+Piece = bytes | memoryview
+"""Of an archive; a view stays what it is for as long as somebody holds it."""
+
 ReceiveProgress = Callable[[int, int | None], Awaitable[None]]
 """Called with bytes received and bytes in total (None while unknown). It should return soon: the
 TAR does not flow meanwhile."""
@@ -73,7 +76,7 @@ class Receiver(Protocol):
 
     async def receive(
         self,
-        stream: AsyncIterator[bytes],
+        stream: AsyncIterator[Piece],
         *,
         org: str,
         wish: Wish,

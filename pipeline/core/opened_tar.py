@@ -27,10 +27,10 @@ class OpenedTar:
         self._opener: Opener | None = None
         self._is_plain = False
 
-    async def feed(self, chunk: bytes) -> AsyncIterator[Event]:
+    async def feed(self, chunk: bytes | memoryview) -> AsyncIterator[Event]:
         """What `chunk` completes. Consume it wholly before feeding more."""
         if self._opener is None:
-            chunk = self._head + chunk
+            chunk = b"".join((self._head, chunk))
             if len(chunk) < compression.SNIFFED:
                 self._head = chunk
                 return
@@ -55,7 +55,7 @@ class OpenedTar:
         self._is_plain = kind is Compression.NONE
         self._opener = compression.opener(kind, window_max=WINDOW_MAX)
 
-    async def _open(self, chunk: bytes) -> AsyncIterator[bytes | memoryview]:
+    async def _open(self, chunk: bytes | memoryview) -> AsyncIterator[bytes | memoryview]:
         assert self._opener is not None, "it was begun"
         pieces: Iterator[bytes | memoryview | None] = iter(self._opener.feed(chunk))
         if self._is_plain:

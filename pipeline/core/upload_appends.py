@@ -8,7 +8,7 @@ import hmac
 import os
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from pipeline.core.ingested import ReceiveProgress
+from pipeline.core.ingested import Piece, ReceiveProgress
 from pipeline.errors import ChecksumMismatch, TooLarge
 from pipeline.rules.tus import Checksum
 
@@ -46,11 +46,11 @@ class Appending:
         self._checksum = checksum
         self._hash = hashlib.new(checksum.algorithm) if checksum else None
         self._note = note
-        self._waiting: list[bytes] = []
+        self._waiting: list[Piece] = []
         self._waiting_bytes = 0
         self._job: asyncio.Task[None] | None = None
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: Piece) -> None:
         """Raises TooLarge, and keeps nothing of this request then, past the upload's length.
 
         Raises what noting raises, too: Conflict when the image is nobody's concern any more.
@@ -107,7 +107,7 @@ class Appending:
         if pieces:
             self._job = asyncio.create_task(asyncio.to_thread(self._put, pieces))
 
-    def _put(self, pieces: list[bytes]) -> None:
+    def _put(self, pieces: list[Piece]) -> None:
         if self._hash is not None:
             for piece in pieces:
                 self._hash.update(piece)

@@ -16,6 +16,8 @@ from pipeline.errors import TarTruncated
 from pipeline.rules.zstd_blocks import Blocks, NotZstd
 
 STEP: Final = 1024 * 1024
+SLICE: Final = 16 * 1024
+"""A gzip stream may begin anew every few bytes, and what follows a beginning is copied."""
 SNIFFED: Final = 4
 """How many first bytes `sniff` needs."""
 WINDOW_MAX: Final = 32 * 1024 * 1024
@@ -79,7 +81,15 @@ class Gunzip:
         self._is_over = False
 
     def feed(self, chunk: bytes | memoryview) -> Iterator[bytes]:
-        data = bytes(chunk)
+        view = memoryview(chunk)
+        for at in range(0, len(view), SLICE):
+            yield from self._feed(bytes(view[at : at + SLICE]))
+
+    def close(self) -> None:
+        if not self._member.eof:
+            raise _broken("gzip")
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member.eof:
                 data = self._next_member(data)
@@ -92,10 +102,6 @@ class Gunzip:
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if opened:
                 yield opened
-
-    def close(self) -> None:
-        if not self._member.eof:
-            raise _broken("gzip")
 
     def _next_member(self, data: bytes) -> bytes:
         data = data.lstrip(b"\0")

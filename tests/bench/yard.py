@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.stack.app import ApiPiece, AppPiece
+from pipeline.stack.registry import RegistryPiece
 from tests.support.image_delivery import push
 from tests.support.images import busybox_image
 from tests.support.services import Services
@@ -32,6 +33,7 @@ class BenchYard:
     worker: AppPiece
     agent: AppPiece
     registry: str
+    registry_piece: RegistryPiece
     image: str
     """Reference of a tiny image in the registry that serves HTTP on 8080."""
 
@@ -59,6 +61,6 @@ async def bench_yard() -> AsyncIterator[BenchYard]:
                 await system.login(api)
                 await system.nodes(api)
                 image = f"{registry.host}/bench/serves:1"
-                yield BenchYard(system, api, worker, agent, registry.host, image)
+                yield BenchYard(system, api, worker, agent, registry.host, registry, image)
     finally:
         await services.stop()
