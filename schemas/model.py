@@ -188,6 +188,8 @@ class ModelVersion(Record):
     serve: Serving = Field(default_factory=Serving)
     ending: list[Serving] = Field(default_factory=list)
     """Containers that nobody may use any more, until they are gone."""
+    superseded: list[str] = Field(default_factory=list)
+    """uuids of images that counted before and whose credentials may still be kept."""
     sample_input: str | None = None
     """JSON text, as are sample outputs."""
     sample_output: str | None = None

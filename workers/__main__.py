@@ -47,6 +47,7 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("model starts", every_s, services.model.serves.sweep),
         Sweep("model endings", every_s, services.model.endings.sweep),
         Sweep("idle models", every_s, services.model.serves.sweep_idle),
+        Sweep("delivery secrets", every_s, services.model.delivery_secrets.sweep),
         Sweep("lost nodes", every_s, services.nodes.sweep_lost),
         Sweep("deliveries", DELIVERIES_S, services.uploading.deliveries.sweep),
         Sweep("unclaimed", UNCLAIMED_S, unclaimed.sweep),

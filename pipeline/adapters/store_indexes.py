@@ -110,6 +110,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("loading", _ascending("load.alive_at"), only={"load.phase": "running"}),
         Index("running", _ascending("run.alive_at"), only={"run.phase": "running"}),
         Index("serving", _ascending("serving.used_at"), only=_present("serving.used_at")),
+        Index("superseded", _ascending("superseded.0"), only=_present("superseded.0")),
     ),
     ModelFile: (Index("owner", _ascending("owner", "org")),),
     User: (Index("name_taken", _ascending("name", "org"), unique=True),),

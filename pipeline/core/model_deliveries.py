@@ -132,6 +132,8 @@ class ModelDeliveries:
                 "load": LoadTest(),
                 "run": TrialRun(),
             }
+            if current.image is not None:
+                values["superseded"] = [*current.superseded, current.image]
             ended = retired(current, at=at, actor=caller.id)
             if current.activation is Activation.ACTIVE:
                 values["activation"] = Activation.INACTIVE.value

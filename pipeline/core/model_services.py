@@ -10,6 +10,7 @@ from pipeline.adapters.http_guard import GuardedHttp
 from pipeline.core import records
 from pipeline.core.container_files import ContainerFiles
 from pipeline.core.containers import Containers
+from pipeline.core.delivery_secrets import DeliverySecrets
 from pipeline.core.grpc_dialect import GrpcDialect
 from pipeline.core.load_process import LoadProcess
 from pipeline.core.logs import Logs
@@ -45,6 +46,7 @@ class ModelServices:
     versions: ModelVersions
     files: ModelFiles
     deliveries: ModelDeliveries
+    delivery_secrets: DeliverySecrets
     loads: LoadProcess
     runs: RunProcess
     serves: ServeProcess
@@ -84,6 +86,7 @@ class ModelServices:
             versions=versions,
             files=files,
             deliveries=deliveries,
+            delivery_secrets=DeliverySecrets(store, secrets, writes, clock),
             loads=_loads(made),
             runs=_runs(made, files, ContainerFiles(bus)),
             serves=serves,

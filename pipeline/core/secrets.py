@@ -108,6 +108,23 @@ class Secrets:
             await self._outbox.send(secret)
             return await self._purge(caller.org)
 
+    async def discard(self, caller: Principal, uuid: str) -> None:
+        """One that is not listed, by the owner of the record that it was made for.
+
+        Its values are gone at once, whatever still names it. Idempotent.
+        """
+        while True:
+            unlisted = {"_id": uuid, "is_listed": False, **LIVING}
+            secret = await self._store.find_one(Secret, org=caller.org, where=unlisted)
+            if secret is None:
+                return None
+            try:
+                secret = await self._bury(secret, caller)
+            except LostRace:
+                continue
+            await self._outbox.send(secret)
+            return await self._purge(caller.org)
+
     @asynccontextmanager
     async def held(self, org: str, wanted: str) -> AsyncIterator[Secret]:
         """Nobody deletes the secret in here: insert the record that refers to it inside.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
 
+from pipeline.services import Services as Yard
+from pipeline.services import open_services
+from pipeline.settings import Settings
 from pipeline.stack.app import ApiPiece, AppPiece
 from tests.support.image_delivery import push
 from tests.support.images import busybox_image
@@ -73,6 +77,14 @@ async def door(api: ApiPiece, api_key: str) -> AsyncIterator[Door]:
     address = f"http://127.0.0.1:{api.port}"
     async with httpx.AsyncClient(base_url=address, headers=headers, timeout=100) as http:
         yield Door(http)
+
+
+@pytest.fixture
+async def inside(models_system: System, api: ApiPiece) -> AsyncIterator[Yard]:
+    """The system's own services, opened once more: what no caller sees."""
+    given: dict[str, Any] = {name.lower(): value for name, value in models_system.settings.items()}
+    async with open_services(Settings(**given), name="test") as yard:
+        yield yard
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.adapters.bus import Bus
 from pipeline.rules import topology
 from tests.connected.models.conftest import Models
+from tests.connected.models.test_archives import ARCHIVE, SlowSender
 from tests.support.models_door import Door, Version
 from tests.support.system import System
 from tests.support.waiting import eventually
@@ -67,6 +68,25 @@ async def test_an_upload_and_a_load_are_told_step_by_step(
     assert {data["containerImage"]["step"] for data in progressed} <= {1, 2}
     revisions = [data["revision"] for _, data in told if data]
     assert revisions == sorted(revisions)
+
+
+async def test_the_bytes_of_an_archive_are_told_once_per_percent(
+    door: Door, models_system: System
+) -> None:
+    made, sender = await door.create("x"), SlowSender(ARCHIVE, pieces=400)
+    sender.allow(400)
+    answer = await made.call("POST", "container-image", content=sender, headers=sender.length)
+    assert answer.status_code == 201
+    told = await until(models_system, made, "upload.completed")
+    kinds = [kind for kind, _ in told]
+    assert kinds[0] == "upload.started"
+    assert set(kinds[1:-1]) <= {"upload.progressed"}
+    shown = [data["containerImage"] for kind, data in told if kind == "upload.progressed"]
+    percents = [each["percentage"] for each in shown]
+    assert percents == sorted(set(percents))
+    assert all(0 < each <= 99 for each in percents)
+    assert {each["status"] for each in shown} <= {"uploading"}
+    assert told[-1][1]["containerImage"]["percentage"] == 100
 
 
 async def test_failures_are_told(
