@@ -93,10 +93,21 @@ class RegistryChecks:
 
     async def check(self, registry: Registry, *, actor: str, key: str | None = None) -> None:
         """Look, and record what is found. Raises StoreUnavailable and Overloaded."""
-        health = await self._probe.look(registry)
+        await self.record(registry, await self.look(registry), actor=actor, key=key)
+
+    async def look(self, registry: Registry) -> RegistryHealth:
+        """Takes as long as the registry, and holds nothing. Raises StoreUnavailable."""
+        return await self._probe.look(registry)
+
+    async def record(
+        self, registry: Registry, health: RegistryHealth, *, actor: str, key: str | None = None
+    ) -> None:
+        """What a look at `registry`, as it was loaded before, has found.
+
+        Raises StoreUnavailable and Overloaded.
+        """
         answered = frozenset(ask.id for ask in registry.asked)
-        stored = await self._settle(registry, health, answered, actor, key)
-        if stored:
+        if await self._settle(registry, health, answered, actor, key):
             await registry_histories.add(self._store, registry, health, at=self._clock())
 
     async def _note(self, caller: Principal, uuid: str) -> tuple[Registry, Ask]:
@@ -129,11 +140,9 @@ class RegistryChecks:
     ) -> bool:
         """False when the entry is gone, is by now another registry than was checked, or knows of
         a check that began later."""
+        # Most often nobody has changed it meanwhile, so that it need not be read again.
+        registry = checked
         for _ in range(RACES):
-            try:
-                registry = await self._present(checked.org, checked.uuid)
-            except NotFound:
-                return False
             if _target(registry) != _target(checked) or _is_older(health, registry):
                 return False
             at = self._clock()
@@ -144,11 +153,23 @@ class RegistryChecks:
             messages = _news(registry, health, at=at, actor=actor)
             try:
                 changed = await self._store.change(registry, values, at=at, messages=messages)
+            except NotFound:
+                return False
             except LostRace:
+                current = await self._reread(checked)
+                if current is None:
+                    return False
+                registry = current
                 continue
             await self._outbox.send(changed)
             return True
         raise Overloaded("The entry is changed too often for its health to be noted.")
+
+    async def _reread(self, checked: Registry) -> Registry | None:
+        try:
+            return await self._present(checked.org, checked.uuid)
+        except NotFound:
+            return None
 
     def _values(self, registry: Registry, health: RegistryHealth, at: datetime) -> dict[str, Any]:
         failures = 0 if health.reachable and health.oci else registry.failures + 1

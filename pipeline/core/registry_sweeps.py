@@ -24,6 +24,8 @@ BATCH: Final = 100
 AT_ONCE: Final = 160
 """That many may hang, and a thousand are still checked within a minute. Those of one host wait for
 each other within their time, which bounds this from above."""
+RECORDED_AT_ONCE: Final = 4
+"""Results that come in together wait for each other, not commands for them at the store."""
 START_EVERY_S: Final = 0.005
 """Room for commands between the starts of two checks."""
 LEASE: Final = timedelta(seconds=60)
@@ -40,11 +42,11 @@ class RegistrySweeps:
 
     async def sweep(self) -> None:
         """Look at everything that is due. Safe to run in several workers at once."""
-        free = asyncio.Semaphore(AT_ONCE)
+        free, recording = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(RECORDED_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             async for registry in self._due():
                 await free.acquire()
-                task = group.create_task(self._check_quietly(registry))
+                task = group.create_task(self._check_quietly(registry, recording))
                 task.add_done_callback(lambda _: free.release())
                 await asyncio.sleep(START_EVERY_S)
 
@@ -70,9 +72,11 @@ class RegistrySweeps:
             update={"$set": {"check_at": self._clock() + LEASE}},
         )
 
-    async def _check_quietly(self, registry: Registry) -> None:
+    async def _check_quietly(self, registry: Registry, recording: asyncio.Semaphore) -> None:
         try:
-            await self._checks.check(registry, actor=SWEEPER)
+            health = await self._checks.look(registry)
+            async with recording:
+                await self._checks.record(registry, health, actor=SWEEPER)
         except YardError as error:
             # It is due again when the lease ends.
             log.warning("registry %s was not checked: %s", registry.uuid, error.message)
