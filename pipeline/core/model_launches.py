@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,8 @@ from schemas.states import ContainerStatus as Status
 
 STARTS: Final = 3
 """A container that exits at once is given this many chances."""
-LOOK_S: Final = 0.2
+FIRST_LOOK_S: Final = 0.03
+LAST_LOOK_S: Final = 0.3
 UP: Final = frozenset({Status.RUNNING, Status.UNHEALTHY})
 
 
@@ -64,6 +65,14 @@ def container_ids(org: str, start: str) -> list[str]:
     return [records.id_for(org, Container.resource, key) for key in keys]
 
 
+def looks_s() -> Iterator[float]:
+    """Pauses between looks at a record: short at first, since most things happen soon."""
+    pause_s = FIRST_LOOK_S
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 1.3, LAST_LOOK_S)
+
+
 class ModelLaunches:
     """Waits by looking at records several times a second: any process can take over."""
 
@@ -76,7 +85,7 @@ class ModelLaunches:
         if container is None:
             await self._place(start, report)
             container = await self._containers.run(start.caller, start.spec, start.key(number))
-        loop = asyncio.get_running_loop()
+        loop, looks = asyncio.get_running_loop(), looks_s()
         give_up_at = loop.time() + start.place_s
         while container.status not in UP and not has_exited(container):
             await report(Moment(container))
@@ -85,13 +94,13 @@ class ModelLaunches:
                 give_up_at = loop.time() + start.place_s
             elif loop.time() > give_up_at:
                 raise _unplaced(start, container)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(looks))
             container = await self.reread(container)
         return container
 
     async def _place(self, start: Start, report: Report) -> None:
         """Wait until some node is free. What can never fit is refused before anything is pulled."""
-        loop = asyncio.get_running_loop()
+        loop, looks = asyncio.get_running_loop(), looks_s()
         give_up_at = loop.time() + start.place_s
         requirement = model_requirements.find(start.requirement)
         while True:
@@ -103,7 +112,7 @@ class ModelLaunches:
                         error, requirement, start.image.platform
                     ) from error
             await report(Moment(None))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(looks))
 
     async def reread(self, container: Container) -> Container:
         return await self._containers.find(container.org, container.uuid) or container

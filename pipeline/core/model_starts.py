@@ -13,7 +13,6 @@ from pipeline import tasks
 from pipeline.core import records
 from pipeline.core.model_containers import ModelContainers, model_port
 from pipeline.core.model_launches import (
-    LOOK_S,
     STARTS,
     UP,
     ModelLaunches,
@@ -22,6 +21,7 @@ from pipeline.core.model_launches import (
     Start,
     container_ids,
     has_exited,
+    looks_s,
     refuse_failed,
 )
 from pipeline.core.model_status import StatusCheck, never_listened
@@ -96,11 +96,11 @@ class ModelStarts:
         return True
 
     async def _let_end(self, container: Container, beat: Callable[[], Awaitable[None]]) -> None:
-        loop = asyncio.get_running_loop()
+        loop, looks = asyncio.get_running_loop(), looks_s()
         stop_at = loop.time() + self._grace_s
         while container.status in UP and loop.time() < stop_at:
             await beat()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(looks))
             container = await self._launches.reread(container)
 
     async def clear(self, start: Start, *, wait_s: float = REMOVAL_S) -> None:
@@ -145,11 +145,12 @@ class ModelStarts:
         check = self._check(start, container)
         remaining_s = partial(self._remaining_s, start, began)
         asking = asyncio.create_task(check.until_ready(remaining_s), name="ask for status")
+        looks = looks_s()
         try:
             while not asking.done():
                 waited = 1 - max(remaining_s(), 0) / start.timeout_s
                 await report(Moment(container, waited))
-                await asyncio.wait({asking}, timeout=LOOK_S)
+                await asyncio.wait({asking}, timeout=next(looks))
                 container = await self._launches.reread(container)
                 if not asking.done() and container.status not in UP:
                     return False
@@ -174,14 +175,14 @@ class ModelStarts:
 
     async def _ended(self, start: Start, container: Container) -> Container:
         """With its exit code, which may be recorded a moment later."""
-        loop = asyncio.get_running_loop()
+        loop, looks = asyncio.get_running_loop(), looks_s()
         give_up_at = loop.time() + REMOVAL_S
         while not has_exited(container):
             refuse_failed(start, container)
             if loop.time() > give_up_at:
                 reason = container.reason or f"it is {container.status}"
                 raise LaunchFailed(f"The container did not stay: {reason}.", technical=reason)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(looks))
             container = await self._launches.reread(container)
         return container
 
@@ -190,13 +191,13 @@ class ModelStarts:
 
     async def _remove(self, start: Start, keys: list[str], *, wait_s: float = REMOVAL_S) -> None:
         ids = [records.id_for(start.caller.org, Container.resource, key) for key in keys]
-        loop = asyncio.get_running_loop()
+        loop, looks = asyncio.get_running_loop(), looks_s()
         give_up_at = loop.time() + wait_s
         while True:
             gone = [await self._containers.remove(start.caller, uuid) for uuid in ids]
             if all(gone) or loop.time() > give_up_at:
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(looks))
 
 
 def _exit(container: Container) -> str:

@@ -16,7 +16,7 @@ from pipeline.core.model_answers import ModelAnswers
 from pipeline.core.model_containers import ModelContainers, acting_for, spec_for
 from pipeline.core.model_deliveries import ModelDeliveries, require_complete
 from pipeline.core.model_files import ModelFiles
-from pipeline.core.model_launches import LOOK_S, Moment, Start
+from pipeline.core.model_launches import LAST_LOOK_S, Moment, Start
 from pipeline.core.model_process import Course, ModelProcess, fault_of
 from pipeline.core.model_starts import ModelStarts
 from pipeline.core.model_trials import Trial, trial_of
@@ -185,7 +185,7 @@ class RunProcess:
         try:
             while not asking.done():
                 await self._process.beat(course)
-                await asyncio.wait({asking}, timeout=LOOK_S)
+                await asyncio.wait({asking}, timeout=LAST_LOOK_S)
             reply = await asking
         except RegistryUnavailable as error:
             raise await self._answers.missing(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.stack.app import AppPiece
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_events import until
 from tests.support.models_door import Door, Version
@@ -167,16 +166,3 @@ async def test_a_new_delivery_voids_a_run_under_way(
         return await models_system.engine_containers() == []
 
     await eventually(gone)
-
-
-async def test_a_run_survives_its_worker(door: Door, models: Models, worker: AppPiece) -> None:
-    made = await ready(door, models(RUN_DELAY="2"))
-    await made.call("POST", "run-process")
-
-    async def is_submitted() -> bool:
-        return bool((await made.get("run-process"))["percentage"] == 50)
-
-    await eventually(is_submitted)
-    await worker.kill()
-    await worker.start()
-    assert (await finished(made))["result"]["status"] == "SUCCESSFUL"

@@ -16,7 +16,7 @@ from pipeline.core.model_writes import version_id
 from pipeline.services import Services as Opened
 from pipeline.services import open_services
 from pipeline.settings import Settings
-from pipeline.stack.app import ApiPiece, AppPiece
+from pipeline.stack.app import ApiPiece
 from schemas.model import ModelVersion
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_events import until
@@ -200,19 +200,11 @@ async def test_a_delivery_during_the_start_leaves_no_container(
     await none_left(models_system)
 
 
-async def test_it_survives_its_worker_and_the_server(
-    door: Door, models: Models, models_system: System, worker: AppPiece, api: ApiPiece
+async def test_it_survives_the_server(
+    door: Door, well: str, models_system: System, api: ApiPiece
 ) -> None:
-    made = await loaded(door, models(STATUS_DELAY="1"))
-    asked = asyncio.create_task(run(made))
-
-    async def is_there() -> bool:
-        return bool(await models_system.engine_containers())
-
-    await eventually(is_there)
-    await worker.kill()
-    await worker.start()
-    assert (await asked).status_code == 200
+    made = await loaded(door, well)
+    assert (await run(made)).status_code == 200
     (first,) = await engine_ids(models_system)
     await api.kill()
     await api.start()
