@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from pipeline.stack.app import ApiPiece
-from tests.support.models_door import Door, assert_form
+from tests.support.models_door import Door
 from tests.support.system import System
 
 PATHS = [
@@ -102,12 +101,49 @@ async def test_a_body_of_another_kind_is_415(door: Door) -> None:
     assert answer.status_code == 415
 
 
-async def test_another_organisation_sees_nothing(
+async def operations(door: Door, identifier: str = "abcdefghij") -> list[tuple[str, str]]:
+    """Method and path of everything that is described below `/api/models`."""
+    described = (await door.http.get("/openapi.json")).json()["paths"]
+    values = {"{identifier}": identifier, "{version}": "1.0.0"}
+    found = []
+    for path, methods in described.items():
+        if path.startswith("/api/models"):
+            for name, value in values.items():
+                path = path.replace(name, value)
+            found += [(method.upper(), path) for method in methods]
+    assert len(found) > 20
+    return found
+
+
+async def test_every_route_asks_for_a_key_and_for_the_right(
     door: Door, models_system: System, api: ApiPiece
 ) -> None:
+    issued = await models_system.call(
+        api, "POST", "/tokens", json={"name": "looks too", "role": "viewer"}
+    )
+    viewer = {"Authorization": f"ApiKey {issued.json()['token']}"}
+    key = door.http.headers.pop("Authorization")
+    described = await operations(door)
+    for method, path in described:
+        unknown = await door.call(method, path.removeprefix("/api"))
+        assert unknown.status_code == 401, f"{method} {path}"
+        looking = await door.call(method, path.removeprefix("/api"), headers=viewer)
+        allowed = {200, 404} if method == "GET" else {403}
+        assert looking.status_code in allowed, f"{method} {path}: {looking.text}"
+    door.http.headers["Authorization"] = key
+
+
+async def test_every_route_refuses_odd_input_in_the_shape_of_the_door(door: Door) -> None:
+    """`Door.call` checks the shape of each answer, and that none is a 5xx."""
+    odd = [
+        {"content": b"{", "headers": {"Content-Type": "application/json"}},
+        {"content": b"[1]", "headers": {"Content-Type": "application/json"}},
+        {"content": b"\0" * 600, "headers": {"Content-Type": "application/x-tar"}},
+        {"content": b"--b", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+        {"params": {"name": "\U0001f600" * 300, "page": "-1", "platform": "%00"}},
+    ]
     made = await door.create()
-    address = f"http://127.0.0.1:{api.port}"
-    async with httpx.AsyncClient(base_url=address) as stranger:
-        answer = await stranger.get(f"/api/models/{made.identifier}")
-        assert_form(answer)
-        assert answer.status_code == 401
+    for method, path in await operations(door, made.identifier):
+        for options in odd:
+            answer = await door.call(method, path.removeprefix("/api"), **options)
+            assert answer.status_code < 500
