@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pipeline.rules.archives import Files, Stored, promised_digest
@@ -18,6 +18,12 @@ WORTH_BYTES: Final = 64 * 1024
 """Smaller files are sent: asking for them takes as long."""
 READ_BYTES: Final = 1024 * 1024
 _END: Final = bytes(2 * tarfile.BLOCKSIZE)
+
+_NO_ARCHIVE: Final = (
+    *(tarfile.TarError, EOFError, RecursionError),
+    # Documents of another shape than they should have.
+    *(ValueError, TypeError, KeyError, AttributeError),
+)
 
 Present = Callable[[list[str]], set[str]]
 """Which of these digests the server has."""
@@ -62,15 +68,15 @@ class Plan:
             offset = 0
 
 
-def plan(path: Path, present: Present) -> Plan:
+def plan(file: BinaryIO, present: Present) -> Plan:
     """Raises OSError. What is no plain TAR of a known layout is sent as it is."""
-    size = path.stat().st_size
+    size = os.fstat(file.fileno()).st_size
     everything = Plan((Piece(0, size),), 0)
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             members = tar.getmembers()
             digests = _digests(tar, members)
-    except (tarfile.TarError, ValueError, EOFError, RecursionError):
+    except _NO_ARCHIVE:
         return everything
     if not digests:
         return everything

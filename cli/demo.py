@@ -1,4 +1,7 @@
-"""`modelyard demo`: the sample model from upload to one inference, on a stack of its own."""
+"""`modelyard demo`: the sample model from upload to one inference, on a stack of its own.
+
+The stack is imported by the function that runs it: see `cli.stack`.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,23 @@ from typing import Any
 
 import typer
 
+from cli.archive_push import push_archive
 from cli.client import FAILED, Client, ask_container, err, out
 from cli.progress import follow
 from cli.show import human_bytes
 from pipeline.errors import YardError
+from pipeline.rules import tus
 from pipeline.settings import Settings
 from pipeline.stack import sample_model
 from pipeline.stack.names import PIECES
-from pipeline.stack.running import Wishes, run_stack
+from schemas.upload import UploadWish
 
 INTERRUPTED = 130
 QUESTION = "def greet(name: str) -> str:\n    return f'Hello, {name}!'\n"
 STATUS_S = 60
 POLL_S = 0.1
+SAID_STEP = 25
+"""Percent of an upload between two lines about it."""
 
 
 class Step(Exception):
@@ -77,6 +84,8 @@ def demo() -> None:
 
 async def _with_stack(folder: Path, walk: Walk) -> bool:
     """False when it was interrupted. The stack is down again when this returns."""
+    from pipeline.stack.running import Wishes, run_stack
+
     walk.begin("Start broker, store, registry, engine, server, worker and agent")
     ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
     environ = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
@@ -113,26 +122,13 @@ async def _tour(walk: Walk) -> None:
     docker_host = os.environ["DOCKER_HOST"]
     archive = await sample_model.build(docker_host, report=walk.say)
     walk.say(f"{archive} ({human_bytes(archive.stat().st_size)})")
-    reference = f"{os.environ['MODELYARD_REGISTRY']}/demo/{sample_model.NAME}:1"
-    walk.begin(f"Upload it as {reference}")
-    await _upload(archive, reference)
-    await asyncio.to_thread(_use, walk, reference)
+    # What is sent and asked here blocks, and is left alone when the stack goes down under it.
+    await asyncio.to_thread(_use, walk, archive)
 
 
-async def _upload(archive: Path, reference: str) -> None:
-    child = await asyncio.create_subprocess_exec(
-        *("skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", "--quiet"),
-        *(f"docker-archive:{archive}", f"docker://{reference}"),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await child.communicate()
-    if child.returncode:
-        raise Step(said.decode(errors="replace").strip())
-
-
-def _use(walk: Walk, reference: str) -> None:
+def _use(walk: Walk, archive: Path) -> None:
     client = Client()
-    _validate(walk, client, reference)
+    reference = _upload(walk, client, archive)
     container = _launch(walk, client, reference)
     port = container["ports"][0]
     address = f"http://{port['address']}:{port['host']}"
@@ -144,15 +140,47 @@ def _use(walk: Walk, reference: str) -> None:
     walk.end()
 
 
-def _validate(walk: Walk, client: Client, reference: str) -> None:
-    walk.begin("Prove that the image is there, complete and runnable")
-    image = client.call("POST", "/images", json={"reference": reference})
-    image = follow(client, "images", image, until={"READY", "FAILED"})
-    if image["status"] != "READY":
-        raise Step(image["reason"])
-    walk.say(f"READY: {image['digest']}, {human_bytes(image['size_bytes'])}")
+class Percentages:
+    """Says how far an upload is, in a few lines. A `cli.archive_push.Watch`."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._total = 1
+        self._said = -SAID_STEP
+
+    def sending(self, done: int, total: int) -> None:
+        self._total = total
+        self.moved(done)
+
+    def moved(self, done: int) -> None:
+        percentage = 100 * done // self._total
+        if percentage >= self._said + SAID_STEP:
+            self._said = percentage // SAID_STEP * SAID_STEP
+            self._walk.say(f"{percentage} % of {human_bytes(self._total)}")
+
+    def waiting(self, reason: str) -> None:
+        if reason:
+            self._walk.say(reason)
+
+    def storing(self) -> None:
+        self._walk.say("all is sent; layers, digests and manifest are proved and stored")
+
+
+def _upload(walk: Walk, client: Client, archive: Path) -> str:
+    """The reference under which the image is now in the platform's registry."""
+    name = f"demo/{sample_model.NAME}:1"
+    walk.begin(f"Upload it as {name}, and prove that it is whole and runnable")
+    wish = UploadWish(name=name, filename=archive.name)
+    view = push_archive(client, archive, tus.metadata(wish), Percentages(walk)).view
+    if view["status"] != "completed":
+        raise Step(view["message"])
+    reference = str(view["image"]["reference"])
+    [image] = client.pages("/images", limit=1, name=name)
+    walk.say(f"{image['status']}: {reference}")
+    walk.say(f"{image['digest']}, {human_bytes(image['size_bytes'])}")
     for finding in image["findings"]:
         walk.say(f"{finding['severity']}: {finding['message']}")
+    return reference
 
 
 def _launch(walk: Walk, client: Client, reference: str) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import IO, Annotated, NoReturn
 
 import typer
 from rich.progress import (
@@ -18,18 +15,20 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     SpinnerColumn,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
-from cli.archive_plan import READ_BYTES, Plan, plan
+from cli.archive_plan import READ_BYTES
+from cli.archive_push import Changed, Pushed, cache, push_archive
 from cli.client import FAILED, USAGE, Client, err, out, say
-from cli.client_uploads import Interrupted, UploadClient
 from cli.show import as_document, human_bytes
 from pipeline.rules import tus
 from schemas.upload import UploadWish
+
+INTERRUPTED = 130
+STDIN = "-"
 
 
 def push(
@@ -47,17 +46,25 @@ def push(
     """
     if (model is None) != (version is None):
         raise typer.BadParameter("--model and --version go together.")
+    wish = UploadWish(
+        name=name,
+        filename=None if archive == STDIN else Path(archive).name,
+        repo_tag=repo_tag,
+        platform=platform,
+        model=model,
+        version=version,
+    )
     client = Client()
-    with _bar() as bar, _file(archive, bar) as path:
-        wish = UploadWish(
-            name=name,
-            filename=None if archive == "-" else Path(archive).name,
-            repo_tag=repo_tag,
-            platform=platform,
-            model=model,
-            version=version,
-        )
-        view = _push(client, bar, path, tus.metadata(wish))
+    with _explained(archive), Bar() as bar, _file(archive, bar) as path:
+        pushed = push_archive(client, path, tus.metadata(wish), bar)
+    _tell(pushed, as_json=as_json)
+
+
+def _tell(pushed: Pushed, *, as_json: bool) -> None:
+    view = pushed.view
+    if pushed.skipped_bytes:
+        there = f"{human_bytes(pushed.skipped_bytes)} were there and were not sent"
+        say(err, (there, "dim"))
     if as_json:
         as_document(view)
     elif view["image"]:
@@ -67,100 +74,101 @@ def push(
         raise typer.Exit(FAILED)
 
 
-def _push(client: Client, bar: Progress, path: Path, metadata: str) -> dict[str, Any]:
-    uploads = UploadClient(client)
-    with path.open("rb") as file:
-        task = bar.add_task("looking", total=path.stat().st_size)
-        what = plan(path, uploads.present)
-        begun = _Begun(client.url, path, what, metadata)
-        address = begun.resumed(uploads) or begun.remember(uploads.create(what.length, metadata))
-        bar.update(task, description="sending")
-        _send(uploads, bar, task, address, what, file)
-        bar.update(task, description="storing")
-        view = uploads.outcome(address)
-        begun.forget()
-        if what.skipped_bytes:
-            said = f"{human_bytes(what.skipped_bytes)} were there and were not sent"
-            bar.console.print(said, style="dim")
-    return view
+class Bar:
+    """How much, how fast, how long still. A `Watch`."""
 
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<8}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[why]}"),
+            console=err,
+            transient=True,
+        )
+        self._task = self._progress.add_task("looking", total=None, why="")
 
-def _send(
-    uploads: UploadClient, bar: Progress, task: TaskID, address: str, what: Plan, file: BinaryIO
-) -> None:
-    total = what.length + what.skipped_bytes
-    bar.update(task, total=total)
-    uploads.send(
-        address,
-        what.length,
-        lambda offset: what.read(file, offset),
-        lambda offset: bar.update(task, completed=what.skipped_bytes + offset),
-    )
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
 
-class _Begun:
-    """Remembers which upload a file is sent to, so that another run goes on with it."""
+    def reading(self, done: int) -> None:
+        self._progress.update(self._task, description="reading", completed=done)
 
-    def __init__(self, url: str, path: Path, what: Plan, metadata: str) -> None:
-        stat = path.stat()
-        identity = [url, str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns]
-        key = json.dumps([*identity, what.fingerprint, metadata])
-        self._note = _cache() / "uploads" / hashlib.sha256(key.encode()).hexdigest()
-        self._length = what.length
+    def sending(self, done: int, total: int) -> None:
+        # The speed counts from here: what was there already was not sent.
+        self._progress.reset(self._task, description="sending", completed=done, total=total, why="")
 
-    def resumed(self, uploads: UploadClient) -> str | None:
-        """The address of an upload that can be continued."""
-        try:
-            address = self._note.read_text()
-        except OSError:
-            return None
-        try:
-            return address if uploads.offset(address, self._length) is not None else None
-        except Interrupted:
-            return None
+    def moved(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
 
-    def remember(self, address: str) -> str:
-        self._note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._note.write_text(address)
-        return address
+    def waiting(self, reason: str) -> None:
+        self._progress.update(self._task, why=reason)
 
-    def forget(self) -> None:
-        self._note.unlink(missing_ok=True)
+    def storing(self) -> None:
+        self._progress.update(self._task, description="storing", why="")
 
 
 @contextmanager
-def _file(archive: str, bar: Progress) -> Iterator[Path]:
+def _explained(archive: str) -> Iterator[None]:
+    try:
+        yield
+    except Changed as changed:
+        say(err, (str(changed), "red"))
+        raise typer.Exit(FAILED) from changed
+    except OSError as error:
+        what = "standard input" if archive == STDIN else archive
+        say(err, (f"{what} cannot be read: {error.strerror or error}.", "red"))
+        raise typer.Exit(USAGE) from error
+    except KeyboardInterrupt:
+        goes_on = "" if archive == STDIN else " The same command goes on from here."
+        say(err, f"Interrupted.{goes_on}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _file(archive: str, bar: Bar) -> Iterator[Path]:
     """The archive as a file. Standard input is put into one: a cut needs what was sent before."""
-    if archive != "-":
+    if archive != STDIN:
         if not Path(archive).is_file():
             say(err, (f"There is no file {archive}.", "red"))
             raise typer.Exit(USAGE)
         yield Path(archive)
         return
-    _cache().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=_cache(), prefix="stdin-") as kept:
-        task = bar.add_task("reading", total=None)
-        while chunk := sys.stdin.buffer.read(READ_BYTES):
-            kept.write(chunk)
-            bar.advance(task, len(chunk))
-        kept.flush()
-        bar.remove_task(task)
+    if sys.stdin.isatty():
+        _refuse_input("Standard input is a terminal: pipe an archive into it.")
+    folder = cache()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-") as kept:
+        if not _keep(sys.stdin.buffer, kept, bar):
+            _refuse_input("Nothing came on standard input.")
         yield Path(kept.name)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelyard"
+def _keep(source: IO[bytes], into: IO[bytes], bar: Bar) -> int:
+    """Bytes of standard input."""
+    size = 0
+    while chunk := source.read(READ_BYTES):
+        try:
+            into.write(chunk)
+            into.flush()
+        except OSError as error:
+            _refuse_input(
+                f"Standard input cannot be kept in {cache()} ({error.strerror}): make room, or set"
+                " XDG_CACHE_HOME to a folder with room."
+            )
+        size += len(chunk)
+        bar.reading(size)
+    return size
 
 
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-    )
+def _refuse_input(why: str) -> NoReturn:
+    say(err, (why, "red"))
+    raise typer.Exit(USAGE)

@@ -155,7 +155,7 @@ class UploadIngest:
     async def _completed(self, upload: Upload, image: Image) -> Upload:
         assert image.digest is not None, "a READY image is pinned"
         result = UploadedImage(reference=image.reference, digest=image.digest)
-        values = {"result": result.model_dump(), "retry_at": None}
+        values = {"result": result.model_dump(), "retry_at": None, "technical": None}
         return await self._store.change(
             upload, values, at=self._clock(), status=UploadStatus.COMPLETED
         )
@@ -174,7 +174,8 @@ class UploadIngest:
         attempts, at = upload.attempts + 1, self._clock()
         delay = timedelta(seconds=min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempts, 10)))
         log.warning("upload %s is tried again in %s: %s", upload.uuid, delay, error.message)
-        values = {"attempts": attempts, "retry_at": at + delay}
+        waits = f"{error.code}: {error.message}"
+        values = {"attempts": attempts, "retry_at": at + delay, "technical": waits}
         return await self._store.change(upload, values, at=at)
 
     async def _sweep_often(self) -> None:
