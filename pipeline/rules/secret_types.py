@@ -137,11 +137,13 @@ def _credentials(
         errors["data"] = faults
         return None
     try:
-        server = registry_server(data.get("server") or servers[kind])
+        server = registry_server((data.get("server") or "").strip() or servers[kind])
     except InvalidReference:
         errors["data"] = ["server must be host or host:port."]
         return None
-    return Credentials(server, data["username"], data.get("token") or data["password"])
+    # Of the kind's own fields: what else was sent is unchecked.
+    proof = next(data[field.name] for field in FIELDS[kind] if field.sensitive)
+    return Credentials(server, data["username"], proof)
 
 
 def _fault(field: ValueField, data: Mapping[str, Any]) -> str | None:

@@ -92,6 +92,19 @@ def test_other_values_are_not_kept_and_names_are_trimmed() -> None:
     assert made == draft("docker_hub", TOKEN)
 
 
+@pytest.mark.parametrize("stray", ["other", 7, None, ["s3cr3t"]])
+def test_a_value_that_the_kind_does_not_have_is_never_taken_for_the_proof(stray: object) -> None:
+    by_password = draft("registry", PASSWORD | {"token": stray})
+    assert by_password == draft("registry", PASSWORD)
+    assert by_password.credentials.password == "s3cr3t"
+    assert draft("docker_hub", TOKEN | {"password": stray}) == draft("docker_hub", TOKEN)
+
+
+@pytest.mark.parametrize("server", [None, "", "  "])
+def test_a_blank_server_is_one_that_was_left_out(server: str | None) -> None:
+    assert draft("depot", TOKEN | {"server": server}) == draft("depot", TOKEN)
+
+
 def test_the_password_does_not_show_in_repr() -> None:
     assert "s3cr3t" not in repr(draft("docker_hub", TOKEN))
 
