@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +17,9 @@ NAME_MAX: Final = 255
 ABSENT: Final = object()
 """What stands for a field that was not sent; None is one that was sent as null."""
 VALUE_MAX: Final = 16 * 1024
+
+_NO_TEXT: Final = frozenset({"Cc", "Cs"})
+"""Control characters, and halves of surrogate pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def _name(name: object, errors: dict[str, list[str]]) -> str:
         errors["name"] = ["This field may not be blank."]
     elif len(name) > NAME_MAX:
         errors["name"] = [f"Ensure this field has no more than {NAME_MAX} characters."]
-    elif not name.isprintable():
+    elif any(unicodedata.category(each) in _NO_TEXT for each in name):
         errors["name"] = ["Control characters are not allowed."]
     return name
 

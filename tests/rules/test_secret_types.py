@@ -77,9 +77,14 @@ def test_a_bad_value_is_named_but_not_shown(change: dict[str, Any], message: str
     assert errors("docker_hub", TOKEN | change) == {"data": [message]}
 
 
-@pytest.mark.parametrize("name", [None, 7, "", "x" * 256, "a\nb"])
+@pytest.mark.parametrize("name", [None, 7, "", "x" * 256, "a\nb", "a\0b", "a\x85b", "\ud800"])
 def test_a_bad_name_is_refused(name: object) -> None:
     assert list(errors("docker_hub", TOKEN, name)) == ["name"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "日本", "a\u00a0b", "\U0001f469\u200d\U0001f4bb"])
+def test_a_name_may_be_in_any_script(name: str) -> None:
+    assert draft("docker_hub", TOKEN, name).name == name
 
 
 @pytest.mark.parametrize("secret_type", [None, 7, "", "DOCKER_HUB"])
