@@ -24,6 +24,7 @@ READ_ONLY = frozenset({HEALTH, "created_at", "updated_at"})
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
+_NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _STORAGE_TYPES = ("s3", "object-store", "fs", "unknown")
 _REGISTRY_TYPES = ("aios", "external")
@@ -211,7 +212,8 @@ def _check_url(name: str, value: Any) -> None:
         raise wrong from None
     if parts.scheme not in _DEFAULT_PORTS or not _is_host(parts.hostname or "") or port == 0:
         raise wrong
-    if "@" in parts.netloc or "?" in value or "#" in value:
+    # The parser overlooks what stands between an address in brackets and its port.
+    if not _NETLOC.fullmatch(parts.netloc) or "?" in value or "#" in value:
         raise wrong
 
 
