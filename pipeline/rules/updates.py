@@ -28,8 +28,9 @@ from pipeline.rules.update_tree import (
     UpdateFields,
 )
 
-VALUE_DEPTH: Final = 40
-"""Of values, and of paths: together they stay below what the store can nest."""
+PATH_SEGMENTS: Final = 40
+"""Objects are made on the way: with the deepest value at its end it stays far below what can be
+computed with. How deep the document may be in the end, its owner decides."""
 
 
 def parse(body: Json, fields: UpdateFields) -> Update:
@@ -71,13 +72,13 @@ def _read(name: str, argument: Json) -> Iterator[Change]:
 
 def _path(text: str) -> Path:
     parts = tuple(segments(text))
-    if len(parts) > VALUE_DEPTH:
-        raise refuse(text, f"a path has at most {VALUE_DEPTH} segments.")
+    if len(parts) > PATH_SEGMENTS:
+        raise refuse(text, f"a path has at most {PATH_SEGMENTS} segments.")
     return parts
 
 
 def _value(value: Json, path: Path) -> Json:
-    strict_json.check(value, max_depth=VALUE_DEPTH)
+    strict_json.check(value)
     check_keys(value, ".".join(path))
     return value
 
@@ -115,7 +116,7 @@ def _pull(path: Path, operand: Json) -> Change:
         return Pull(path, Meets(filters.parse_conditions(operand, where)))
     if isinstance(operand, dict):
         return Pull(path, filters.parse(operand))
-    return Pull(path, EqualTo(literal(operand, where, 0, Limits(depth=VALUE_DEPTH))))
+    return Pull(path, EqualTo(literal(operand, where, 0, Limits(depth=strict_json.MAX_DEPTH))))
 
 
 def _increment(path: Path, operand: Json) -> Change:

@@ -169,15 +169,18 @@ def test_what_cannot_be_stored_is_not_set(value: Any) -> None:
         refusal(body)
 
 
-def test_values_and_paths_nest_no_deeper_than_the_store() -> None:
+def test_values_nest_as_deep_as_json_may_and_paths_have_forty_segments() -> None:
     path = ".".join(["config"] * 40)
     changes({path: 1})
     assert "at most 40 segments" in refusal({path + ".x": 1})
     value: Any = 1
-    for _ in range(40):
+    for _ in range(64):
         value = [value]
     changes({"config": value})
-    assert "deeper than 40" in refusal({"config": [value]})
+    changes({"$pull": {"config": value}})
+    for body in ({"config": [value]}, {"$push": {"config": [value]}}):
+        assert "deeper than 64" in refusal(body)
+    assert "deeper than 64" in refusal({"$pull": {"config": [value]}})
 
 
 def test_a_path_of_many_digits_is_just_a_name() -> None:

@@ -98,6 +98,10 @@ async def test_a_document_nested_as_deep_as_json_may_be_comes_back(door: Door) -
     (found,) = (await door.query({f"{P}id": id})).json()["data"]
     assert found[f"{P}metadata"] == {"deep": value}
     assert await is_refused(door, entry(metadata={"deep": {"a": {"a": value}}}))
+    repeated = await door.updated(id, {f"{P}metadata": {"deep": value}})
+    assert repeated["updated_at"] == repeated["created_at"]
+    assert (await door.put(id, {f"{P}metadata.deep": {"a": {"a": value}}})).status_code == 400
+    assert await door.updated(await door.create(), {f"{P}metadata": {"deep": value}})
 
 
 async def test_only_a_living_secret_can_be_named(door: Door) -> None:
