@@ -48,7 +48,7 @@ docs: $(VENV)/.dev ## write the generated pages anew: AsyncAPI, settings
 	$(BIN)/python -m workers.asyncapi
 	$(BIN)/python -m tests.support.documents
 
-soak: $(VENV)/.dev ## thirty minutes of random kills under load
+soak: $(VENV)/.dev ## thirty minutes of random kills under load (SOAK_MINUTES=5: fewer)
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)
 
 lock: $(VENV)/.lock ## pin dependencies anew from pyproject.toml (ARGS=--upgrade for newer ones)
