@@ -60,7 +60,18 @@ class FilterFields:
             time = datetime.fromisoformat(value)
         except ValueError:
             return value
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return _in_utc(time)
+
+
+def _in_utc(time: datetime) -> datetime:
+    """Of times that UTC cannot write, the nearest one that it can."""
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        end = datetime.min if time.year == 1 else datetime.max
+        return end.replace(tzinfo=UTC)
 
 
 def to_query(filter: And, fields: FilterFields, guard: Mapping[str, Any]) -> Query:

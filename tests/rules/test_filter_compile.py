@@ -56,6 +56,20 @@ def test_times_are_compared_as_times() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("0001-01-01T00:00:00+23:59", datetime.min),
+        ("9999-12-31T23:59:59.999999-23:59", datetime.max),
+        ("0001-01-01T00:00:00", datetime.min),
+        ("2024-05-01T14:00:00+02:00", datetime(2024, 5, 1, 12)),
+    ],
+)
+def test_every_time_can_be_compared(text: str, nearest: datetime) -> None:
+    [clause] = query({"made": {"$lt": text}})["$and"][1]["$and"][0]["$and"]
+    assert clause == {"created_at": {"$lt": nearest.replace(tzinfo=UTC)}}
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"name": {"$in": [1, 2]}},
