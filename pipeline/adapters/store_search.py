@@ -38,6 +38,8 @@ _RAW: Final = CodecOptions(document_class=RawBSONDocument)
 _DECODED: Final = CodecOptions[Document](tz_aware=True)
 # MaxTimeMSExpired, and Interrupted by it.
 _TOO_LONG = frozenset({50, 11601})
+# Of the code for any bad value, only the message tells it.
+_PARALLEL: Final = "parallel arrays"
 # A regular expression that the server's engine gave up on.
 _HOSTILE = frozenset({51156})
 
@@ -183,6 +185,10 @@ def _without_timeout(url: str) -> str:
 
 def _translated(error: Exception, answer_s: float) -> YardError:
     match error:
+        case driver.OperationFailure() if _PARALLEL in str(error):
+            return InvalidInput(
+                "sort names two paths that both lead to arrays: name one of them.", field="sort"
+            )
         case driver.OperationFailure(code=code) if code in _TOO_LONG:
             return InvalidInput(
                 f"The search takes longer than {answer_s:g} seconds: make it narrower."

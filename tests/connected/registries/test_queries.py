@@ -93,6 +93,8 @@ FOUND: list[tuple[Any, list[str]]] = [
     ({f"{P}storage_info.storage_size": -1}, ["r4"]),
     ({"created_at": {"$gt": "2001-01-01T00:00:00Z"}}, ["r1", "r2", "r3", "r4"]),
     ({"updated_at": {"$lt": "2001-01-01T00:00:00Z"}}, []),
+    ({"created_at": {"$gt": "0001-01-01T00:00:00+23:59"}}, ["r1", "r2", "r3", "r4"]),
+    ({"created_at": {"$lt": "9999-12-31T23:59:59.999999-23:59"}}, ["r1", "r2", "r3", "r4"]),
 ]
 
 
@@ -272,6 +274,14 @@ async def test_the_total_counts_matches_and_not_the_page(shelf: Door) -> None:
 )
 async def test_malformed_paging_is_400(shelf: Door, params: dict[str, str]) -> None:
     assert (await shelf.query({}, **params)).status_code == 400
+
+
+async def test_two_arrays_to_sort_by_are_400_and_told(shelf: Door) -> None:
+    """MongoDB's own refusal, as soon as one entry has both."""
+    answer = await shelf.query({}, sort=f"{TAGS},{META}.list")
+    assert answer.status_code == 400
+    assert "both lead to arrays" in answer.json()["error"]
+    assert len(await shelf.found({}, sort=f"{META}.list,{NAME}")) == 4
 
 
 async def test_other_parameters_are_ignored(shelf: Door) -> None:
