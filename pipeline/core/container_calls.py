@@ -18,7 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.adapters.http_calls import Called, HttpCalls
-from pipeline.core.model_containers import model_port
+from pipeline.core.model_containers import IDENTIFIER_LABEL, VERSION_LABEL, model_port
+from pipeline.core.model_dialects import PROTOCOL_LABEL
 from pipeline.core.model_launches import UP
 from pipeline.errors import (
     CallFailed,
@@ -28,6 +29,7 @@ from pipeline.errors import (
     NotListening,
     RegistryUnavailable,
 )
+from pipeline.rules.model_protocols import ModelProtocol
 from schemas.access import Principal
 from schemas.container import Container
 
@@ -99,6 +101,13 @@ class ContainerCalls:
             raise Conflict(
                 f"The container {container.name} is {container.status}: only one that runs can be"
                 " called."
+            )
+        labels = container.spec.labels
+        if labels.get(PROTOCOL_LABEL, ModelProtocol.REST) != ModelProtocol.REST:
+            model, version = labels.get(IDENTIFIER_LABEL), labels.get(VERSION_LABEL)
+            raise Conflict(
+                "The model in the container does not speak HTTP: call its version, POST"
+                f" /api/models/{model}/versions/{version}/run."
             )
         try:
             return await self._address(container) + PATH

@@ -23,7 +23,7 @@ from pipeline.core.model_launches import UP, Moment
 from pipeline.core.model_process import SWEPT_AT_ONCE, Course, ModelProcess, fault_of
 from pipeline.core.model_starts import ModelStarts
 from pipeline.core.model_writes import Change, ModelWrites
-from pipeline.errors import Conflict, ModelRefused, Superseded
+from pipeline.errors import Conflict, ModelRefused, NotFound, Superseded
 from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.commands import VersionOrder
@@ -132,14 +132,11 @@ class ServeProcess:
     @asynccontextmanager
     async def holding(self, container: Container, most_s: float) -> AsyncIterator[None]:
         """As `using`, for a call that goes to a container whatever it was started for."""
-        labels = container.spec.labels
-        version, until = None, self._clock() + timedelta(seconds=most_s)
-        if labels.get(PURPOSE_LABEL) == PURPOSE:
-            model, name = labels[IDENTIFIER_LABEL], labels[VERSION_LABEL]
-            version = await self._writes.load(container.org, model, name)
-        if version is None or version.serve.container != container.uuid:
+        version = await self._served_by(container)
+        if version is None:
             yield
             return
+        until = self._clock() + timedelta(seconds=most_s)
         async with self.using(version, records.new_id(), until=until):
             yield
 
@@ -234,6 +231,18 @@ class ServeProcess:
         if container is not None and container.status in UP:
             return version
         return await self.end(caller, version.model, version.version, only=serve.id)
+
+    async def _served_by(self, container: Container) -> ModelVersion | None:
+        # Labels are written by anybody: the version says whether it is true.
+        labels = container.spec.labels
+        if labels.get(PURPOSE_LABEL) != PURPOSE:
+            return None
+        model, name = labels.get(IDENTIFIER_LABEL, ""), labels.get(VERSION_LABEL, "")
+        try:
+            version = await self._writes.load(container.org, model, name)
+        except NotFound:
+            return None
+        return version if version.serve.container == container.uuid else None
 
     async def _end_idle(self, version: ModelVersion) -> None:
         seen = version.serve

@@ -249,6 +249,16 @@ async def test_only_what_runs_can_be_called(status: str) -> None:
     assert status in refused.json()["detail"]
 
 
+async def test_what_speaks_grpc_is_called_by_its_version() -> None:
+    labels = {"model.protocol": "grpc", "model.identifier": "abc", "model.version": "1.0.0"}
+    async with a_yard(saying(OK)) as yard:
+        spec = yard.container.spec.model_copy(update={"labels": labels})
+        yard.fake.containers.move(yard.container.uuid, spec=spec)
+        refused = await yard.run(json={})
+    assert told(refused) == (409, "conflict")
+    assert "/api/models/abc/versions/1.0.0/run" in refused.json()["detail"]
+
+
 async def test_a_container_without_a_port_cannot_be_called() -> None:
     async with a_yard(saying(OK)) as yard:
         yard.fake.containers.move(yard.container.uuid, ports=[])

@@ -83,7 +83,8 @@ async def test_a_container_is_called_from_start_to_stop(
 async def test_a_container_in_which_nothing_listens_is_told_so(
     models_system: System, api: ApiPiece, models: Models
 ) -> None:
-    uuid = await started(models_system, api, models(DEAF="1"), **PORT)
+    claimed = {"model.purpose": "serve", "model.identifier": "nobody"}
+    uuid = await started(models_system, api, models(DEAF="1"), **PORT, labels=claimed)
     answer = await call(models_system, api, uuid)
     # The engine may take the connection itself before it finds nobody behind the port.
     assert answer.status_code == 502
