@@ -8,10 +8,10 @@ not used and no cookies are kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import httpx
 
@@ -28,6 +28,8 @@ class Limits:
     body_max_bytes: int = 1024 * 1024
     redirects: int = 5
 
+
+OnHead: TypeAlias = Callable[[httpx.Response], None]
 
 DEFAULT_LIMITS: Final = Limits()
 
@@ -83,19 +85,21 @@ class GuardedHttp:
         content: bytes | AsyncIterable[bytes] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         plain: PlainHttp = PlainHttp.ANYWHERE,
+        on_head: OnHead | None = None,
     ) -> Reply:
         """The answer after redirects, whatever its status.
 
         Credentials are dropped on a redirect to another scheme, host or port. Raises InvalidInput
         for a malformed URL, AddressRefused, and RegistryUnavailable with `facts["kind"]`: dns,
         refused, timeout, tls, redirect, protocol, other. After a redirect both carry in `facts`
-        the `status` and `reason` of the last one.
+        the `status` and `reason` of the last one. `on_head` is called when the head of an answer,
+        redirects included, is there: its body may never come.
         """
         request = http_redirects.first(method, url, headers, content)
         trail = _Trail(request.url.host)
         try:
             async with asyncio.timeout(limits.total_s):
-                return await self._follow(request, limits, plain, trail)
+                return await self._follow(request, limits, plain, trail, on_head)
         except TimeoutError as error:
             late = http_faults.unavailable(trail.host, "timeout")
             _tell_redirect(late, trail)
@@ -114,12 +118,17 @@ class GuardedHttp:
         return await self._names.addresses(parsed, PlainHttp.ANYWHERE), port
 
     async def _follow(
-        self, request: httpx.Request, limits: Limits, plain: PlainHttp, trail: _Trail
+        self,
+        request: httpx.Request,
+        limits: Limits,
+        plain: PlainHttp,
+        trail: _Trail,
+        on_head: OnHead | None,
     ) -> Reply:
         is_foreign = False
         while True:
             trail.host = request.url.host
-            response, body, is_truncated = await self._hop(request, limits, plain)
+            response, body, is_truncated = await self._hop(request, limits, plain, on_head)
             location = response.headers.get("location")
             if response.status_code not in http_redirects.STATUSES or location is None:
                 break
@@ -141,13 +150,15 @@ class GuardedHttp:
         )
 
     async def _hop(
-        self, request: httpx.Request, limits: Limits, plain: PlainHttp
+        self, request: httpx.Request, limits: Limits, plain: PlainHttp, on_head: OnHead | None
     ) -> tuple[httpx.Response, bytes, bool]:
         request.extensions = {"pinned": await self._names.addresses(request.url, plain)}
         try:
             response = await self._transport.handle_async_request(request)
             assert isinstance(response.stream, httpx.AsyncByteStream)
             try:
+                if on_head is not None:
+                    on_head(response)
                 return response, *await _read(response.stream, limits.body_max_bytes)
             finally:
                 await response.stream.aclose()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
+
+import httpx
 
 from pipeline.adapters.http_guard import GuardedHttp, Limits, Reply
 from pipeline.adapters.http_names import PlainHttp
@@ -53,28 +55,38 @@ async def look(
     """
     asked = url.rstrip("/") + "/v2/"
     started = clock()
+    heads: list[httpx.Response] = []
     try:
-        reply = await http.request("GET", asked, limits=LIMITS)
+        reply = await http.request("GET", asked, limits=LIMITS, on_head=heads.append)
     except (AddressRefused, RegistryUnavailable) as error:
-        return _unanswered(error.message, error.facts)
-    health = RegistryHealth(
-        reachable=True,
-        status_code=reply.status,
-        reason=reply.reason,
-        oci=reply.status == 200 or _asks_for_proof(reply),
-        auth_required=reply.status == 401,
-        latency_ms=round((clock() - started) * 1000, 1),
-    )
+        kind = error.facts.get("kind", "other")
+        if not heads:
+            return RegistryHealth(reachable=False, reason=error.message, error_kind=kind)
+        # A redirect that leads nowhere, or an answer that breaks off, is an answer.
+        return replace(_answered(heads[-1]), error_kind=kind)
+    health = replace(_answered(heads[-1]), latency_ms=round((clock() - started) * 1000, 1))
+    asks = _asks_for_proof(reply.status, reply.headers)
     # Never across a redirect: where it leads is not the server that the secret is for.
-    if _asks_for_proof(reply) and credentials and reply.url == asked and _is_for(credentials, url):
+    if asks and credentials and reply.url == asked and _is_for(credentials, url):
         spare_s = max(0.1, LIMITS.total_s - (clock() - started))
         accepted = await _prove(http, reply, asked, credentials, spare_s, clock)
         return replace(health, credentials_ok=accepted)
     return health
 
 
-def _asks_for_proof(reply: Reply) -> bool:
-    return reply.status == 401 and "www-authenticate" in reply.headers
+def _answered(head: httpx.Response) -> RegistryHealth:
+    status = head.status_code
+    return RegistryHealth(
+        reachable=True,
+        status_code=status,
+        reason=head.reason_phrase,
+        oci=status == 200 or _asks_for_proof(status, head.headers),
+        auth_required=status == 401,
+    )
+
+
+def _asks_for_proof(status: int, headers: httpx.Headers) -> bool:
+    return status == 401 and "www-authenticate" in headers
 
 
 def _is_for(credentials: Credentials, url: str) -> bool:
@@ -121,14 +133,3 @@ async def _prove(
     if again.status in (401, 403):
         return False
     return True if again.status == 200 else None
-
-
-def _unanswered(message: str, facts: dict[str, Any]) -> RegistryHealth:
-    """A refused hop leaves the redirect itself as the answer."""
-    status = facts.get("status")
-    return RegistryHealth(
-        reachable=status is not None,
-        status_code=status,
-        reason=facts.get("reason") if status is not None else message,
-        error_kind=facts.get("kind", "other"),
-    )

@@ -136,6 +136,19 @@ ANSWERS: list[tuple[str, Talk, dict[str, Any]]] = [
         said("302 Found", "Location: ftp://registry.test/"),
         {"status_code": 302, "error_kind": "redirect"},
     ),
+    (
+        "an answer that breaks off",
+        saying(b"HTTP/1.1 503 Oh No\r\nContent-Length: 9\r\n\r\nhalf", then_close=True),
+        {"status_code": 503, "reason": "Oh No", "error_kind": "protocol", "oci": False},
+    ),
+    (
+        "a challenge that breaks off",
+        saying(
+            b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nContent-Length: 9\r\n\r\n",
+            then_close=True,
+        ),
+        {"status_code": 401, "error_kind": "protocol", "oci": True, "auth_required": True},
+    ),
     ("in circles", said("302 Found", "Location: /v2/"), {"error_kind": "redirect"}),
     (
         "to where nobody is",
@@ -198,16 +211,22 @@ async def test_a_plain_server_behind_https_is_a_fault_of_tls(
     assert (health["reachable"], health["error_kind"]) == (False, "tls")
 
 
-async def test_silent_registries_take_five_seconds_and_not_more(door: Door) -> None:
+async def test_hanging_registries_take_five_seconds_and_not_more(door: Door) -> None:
+    """One that never answers, and one whose answer never ends: that one has answered."""
+
     async def timed(talk: Talk) -> tuple[dict[str, Any], float]:
         async with serving(talk) as server:
             id = await door.create(public_url=f"http://127.0.0.1:{server.port}")
             began = asyncio.get_running_loop().time()
             return await door.check(id), asyncio.get_running_loop().time() - began
 
-    for health, took in await asyncio.gather(timed(hangs), timed(trickles)):
-        assert (health["reachable"], health["error_kind"]) == (False, "timeout")
+    silent, endless = await asyncio.gather(timed(hangs), timed(trickles))
+    for health, took in (silent, endless):
+        assert health["error_kind"] == "timeout"
         assert took < 7.5
+    assert (silent[0]["reachable"], silent[0]["status_code"]) == (False, None)
+    assert (endless[0]["reachable"], endless[0]["status_code"]) == (True, 200)
+    assert endless[0]["reason"] == "OK"
 
 
 async def test_a_literal_address_that_is_forbidden_is_not_even_kept(door: Door) -> None:
