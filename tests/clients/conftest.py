@@ -36,6 +36,12 @@ __all__ = [
 
 
 @pytest.fixture(scope="session")
+def load_wait_s() -> str:
+    """Clients deploy side by side here, more than a small machine has cores for."""
+    return "60"
+
+
+@pytest.fixture(scope="session")
 def root(api: ApiPiece) -> str:
     """Address of the server."""
     return f"http://127.0.0.1:{api.port}"

@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-DEADLINE_S = 90
+DEADLINE_S = 110
 
 
 async def deploy(base_url: str, api_key: str, **wanted: Any) -> dict[str, Any]:

@@ -22,8 +22,15 @@ from tests.support.system import System, a_system
 
 
 @pytest.fixture(scope="session")
+def load_wait_s() -> str:
+    """How long a model waits for a node that is free."""
+    return "3"
+
+
+@pytest.fixture(scope="session")
 async def models_system(
     tmp_path_factory: pytest.TempPathFactory,
+    load_wait_s: str,
     services: Services,
     mongo_url: str,
     registry_host: str,
@@ -40,7 +47,7 @@ async def models_system(
         "DOCKER_HOST": docker_host,
         "LINK_TIMEOUT_S": "4",
         "STUCK_AFTER_S": "30",
-        "LOAD_WAIT_S": "3",
+        "LOAD_WAIT_S": load_wait_s,
     }
     folder = tmp_path_factory.mktemp("models")
     async with a_system(folder, random.Random(), **where) as system:
