@@ -24,7 +24,7 @@ BATCH: Final = 100
 AT_ONCE: Final = 160
 """That many may hang, and a thousand are still checked within a minute. Those of one host wait for
 each other within their time, which bounds this from above."""
-RECORDED_AT_ONCE: Final = 4
+RECORDED_AT_ONCE: Final = 16
 """Results that come in together wait for each other, not commands for them at the store."""
 START_EVERY_S: Final = 0.005
 """Room for commands between the starts of two checks."""
