@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -13,14 +15,29 @@ from pipeline import errors
 
 PREFIXES = ("/container_registry", "/container_registries", "/check_container_health")
 
+BREATH_BYTES: Final = 256 * 1024
+"""Written without a pause for others."""
+
 _REASONED = (errors.Overloaded, errors.Timeout)
 _UNAVAILABLE = "The service is unavailable at the moment: try again."
 _BROKEN = "Something went wrong on our side: try again, and report it when it lasts."
 
 
 def success(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps({"success": True, "data": data}, ensure_ascii=False, separators=(",", ":"))
-    return Response(body.encode(), status, headers, JSON)
+    return Response(_json({"success": True, "data": data}), status, headers, JSON)
+
+
+async def success_page(documents: Iterable[Any], headers: dict[str, str]) -> Response:
+    """`success` of a list that may be long. Others have their turns while it is written."""
+    parts: list[bytes] = []
+    since_pause = 0
+    for document in documents:
+        parts.append(_json(document))
+        since_pause += len(parts[-1])
+        if since_pause > BREATH_BYTES:
+            since_pause = 0
+            await asyncio.sleep(0)
+    return Response(b'{"success":true,"data":[%b]}' % b",".join(parts), 200, headers, JSON)
 
 
 def render(failure: Failure, path: str) -> Response:
@@ -28,6 +45,10 @@ def render(failure: Failure, path: str) -> Response:
     status = 400 if failure.status == 422 else failure.status
     body = {"success": False, "error": _text(failure)}
     return Response(json.dumps(body), status, dict(failure.headers), JSON)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _text(failure: Failure) -> str:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from api import registry_descriptions as described
 from api.auth import GuardedRoute, needs
 from api.deps import Hub, Yard
-from api.registry_answers import success
+from api.registry_answers import success, success_page
 from pipeline.core.event_watches import Watch
 from pipeline.errors import NotFound, Timeout
 from pipeline.rules import filters, registry_entries, registry_queries, strict_json
@@ -81,7 +81,7 @@ async def query_container_registries(request: Request, caller: Viewer, yard: Yar
     filter = filters.read(await request.body(), _limits(yard.settings))
     paging = registry_queries.paging(request.query_params)
     found = await yard.directory.entries.query(caller, filter, paging)
-    return success(found.documents, headers={"X-Total-Count": str(found.total)})
+    return await success_page(found.documents, {"X-Total-Count": str(found.total)})
 
 
 @router.get("/check_container_health/{registry_id}", **described.CHECK)

@@ -34,6 +34,8 @@ WAIT_S: Final = 5.0
 """How long a search waits for its turn."""
 CHEAP_AT_ONCE: Final = 4
 COSTLY_AT_ONCE: Final = 2
+BREATH_BYTES: Final = 256 * 1024
+"""Unfolded without a pause for others."""
 _RAW: Final = CodecOptions(document_class=RawBSONDocument)
 _DECODED: Final = CodecOptions[Document](tz_aware=True)
 # MaxTimeMSExpired, and Interrupted by it.
@@ -145,7 +147,7 @@ async def _page(
         max_time_ms=max_ms,
     )
     documents: list[Document] = []
-    size = 0
+    size = read = 0
     async for document in cursor:
         size += len(document.raw)
         if size > max_bytes:
@@ -155,6 +157,10 @@ async def _page(
                 field="limit",
             )
         documents.append(bson.decode(document.raw, _DECODED))
+        if size - read > BREATH_BYTES:
+            # A batch that is here already is walked through without ever waiting.
+            read = size
+            await asyncio.sleep(0)
     return documents
 
 

@@ -110,7 +110,8 @@ class Registries:
         A command that comes again with its `key` is not applied again. Raises InvalidInput,
         NotFound, and Overloaded when too many others change the entry at the same time.
         """
-        update = registry_changes.read(body)
+        # In a thread: a body of a mebibyte may name tens of thousands of places.
+        update = await asyncio.to_thread(registry_changes.read, body)
         async with self._turns.of((caller.org, id)):
             return await self._update(caller, id, update, key)
 

@@ -69,6 +69,36 @@ async def test_a_page_that_holds_too_much_is_refused(search: Search) -> None:
         await run(search, everything, max_bytes=3_000)
 
 
+async def test_others_have_their_turn_while_a_large_page_is_read(
+    mongo_url: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a bound that every document of this page is above."""
+    monkeypatch.setattr(store_search, "BREATH_BYTES", 500)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Search.open(mongo_url, database, answer_s=2) as search:
+        everything = wanted({}, fields=("name", "labels"))
+        await run(search, everything)
+        pauses: list[int] = []
+        decode = store_search.bson.decode
+
+        def decoded(*given: Any) -> Any:
+            pauses.append(turns)
+            return decode(*given)
+
+        monkeypatch.setattr(store_search.bson, "decode", decoded)
+        counting = asyncio.create_task(count())
+        await run(search, everything)
+        counting.cancel()
+    assert len(set(pauses)) == len(pauses) == 5
+
+
 async def test_what_takes_too_long_is_ended_by_the_server(search: Search) -> None:
     for paging in ({}, {"limit": 0}):
         began = time.monotonic()
