@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from pipeline.errors import Misconfigured
 from pipeline.stack.app import ApiPiece
 from pipeline.stack.piece import Piece
 from tests.bench.bench_idle import resident_mib
@@ -26,6 +27,7 @@ PACE_S = 0.5
 QUIET_S = (2.0, 8.0)
 AWAY_S = (0.0, 6.0)
 """Longer than a node's grace now and then, so that nodes are lost and come back."""
+STARTS = 5
 PAUSED = 0.25
 """The share of faults where a program only stands still."""
 
@@ -41,9 +43,11 @@ class Callers:
     kept: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    is_over: bool = False
 
     async def run(self) -> None:
-        while True:
+        """Until `is_over`, and then to the answer of what was asked last."""
+        while not self.is_over:
             # Not waiting for anything: callers have a pace.
             await asyncio.sleep(self.dice.uniform(0, 2 * PACE_S))
             if len(self.kept) < ALIVE_MAX and self.dice.random() < 0.7:
@@ -96,6 +100,8 @@ class Killer:
             await asyncio.sleep(self.dice.uniform(*QUIET_S))
             name = self.dice.choice(sorted(self.victims))
             await self._strike(name, self.victims[name])
+            await self._supervise()
+        await self._supervise()
 
     async def _strike(self, name: str, victim: Piece) -> None:
         away_s = self.dice.uniform(*AWAY_S)
@@ -109,8 +115,18 @@ class Killer:
         await asyncio.sleep(away_s)
         if is_pause:
             victim.resume()
-        else:
-            await victim.start()
+
+    async def _supervise(self) -> None:
+        """As the embedded stack and compose do: a program that gave up is started again."""
+        for name, piece in self.victims.items():
+            for left in reversed(range(STARTS)):
+                try:
+                    await piece.start()  # nothing, while it runs
+                    break
+                except Misconfigured as error:
+                    print(f"{name} does not start: {error.message[-300:]}", flush=True)
+                    if not left:
+                        raise
 
 
 @dataclass

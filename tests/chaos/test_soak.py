@@ -56,8 +56,11 @@ async def test_thirty_minutes_of_random_kills_lose_nothing(
     callers = Callers(system, apis, image["uuid"], dice)
     killer = Killer({"nats": own_nats, "mongod": own_mongod, "dockerd": own_dockerd} | ours, dice)
     onlooker = Onlooker(system, own_dockerd.host, ours)
-    async with in_the_background(onlooker.run(), *(callers.run() for _ in range(CALLERS))):
+    async with in_the_background(onlooker.run()), asyncio.TaskGroup() as group:
+        for _ in range(CALLERS):
+            group.create_task(callers.run())
         await killer.run(until=time.monotonic() + 60 * MINUTES)
+        callers.is_over = True
     print(f"{len(killer.faults)} faults, {len(callers.given_up)} deleted, {len(callers.kept)} kept")
     assert onlooker.shared == []
     assert callers.refused == []
@@ -80,13 +83,12 @@ async def two_of_each(system: System) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def in_the_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def in_the_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Whatever fails there fails here."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in work]
+        task = group.create_task(work)
         yield
-        for task in tasks:
-            task.cancel()
+        task.cancel()
 
 
 async def all_that_was_promised(system: System, api: Any, callers: Callers) -> None:
@@ -112,12 +114,7 @@ async def all_that_was_promised(system: System, api: Any, callers: Callers) -> N
         states = [(each["uuid"], each["status"], each["reason"]) for each in records]
         raise AssertionError(f"{states}") from error
     placed = {each["uuid"] for each in records if each["status"] == "RUNNING"}
-    seen = Counter(
-        each.labels["modelyard.container"]
-        for each in await system.engine_containers()
-        if each.running
-    )
-    assert seen == Counter(placed)
+    await eventually(partial(exactly_these_run, system, placed), timeout_s=SETTLED_S)
     nodes = (await system.get(api, "/nodes"))["items"]
     held = sum(len(node["held"]) for node in nodes)
     assert held == sum(len(each["gpus"]) for each in records if each["uuid"] in placed)
@@ -126,3 +123,13 @@ async def all_that_was_promised(system: System, api: Any, callers: Callers) -> N
 async def is_gone(system: System, api: Any, container: str) -> bool:
     answer = await system.call(api, "GET", f"/containers/{container}")
     return answer.status_code == 404 or answer.json().get("status") == "DELETED"
+
+
+async def exactly_these_run(system: System, containers: set[str]) -> bool:
+    """Each once. What is to go from a node that came back goes with its next reconciliation."""
+    seen = [each for each in await system.engine_containers() if each.running]
+    running = Counter(each.labels["modelyard.container"] for each in seen)
+    if running != Counter(containers):
+        odd = (running - Counter(containers)) + (Counter(containers) - running)
+        print(f"not as promised: {odd}", flush=True)
+    return running == Counter(containers)
