@@ -275,6 +275,18 @@ async def test_the_document_cannot_outgrow_what_one_could_be_made_with(door: Doo
     assert list((await door.get(id))[META]) == ["text"]
 
 
+async def test_what_was_made_as_large_as_can_be_may_be_sent_again_and_made_smaller(
+    door: Door,
+) -> None:
+    """Bodies are counted as sent, documents as kept: figures and defaults make these longer."""
+    figures = ",".join(["1e9"] * 100_000)
+    body = f'{{"{P}id":"x","{URL}":"http://registry.test","{META}":{{"figures":[{figures}]}}}}'
+    assert (await door.call("POST", "/container_registry", content=body)).status_code == 201
+    assert (await door.call("PUT", "/container_registry/x", content=body)).status_code == 200
+    assert (await door.put("x", {f"{META}.more": "x"})).status_code == 400
+    assert (await door.put("x", {META: {}})).status_code == 200
+
+
 async def test_a_changed_url_is_checked_anew(door: Door, id: str) -> None:
     assert (await door.check(id))["url"] == "http://registry.test:5000"
     await door.updated(id, {URL: "http://127.0.0.1:9"})
