@@ -43,6 +43,18 @@ async def publish(yard: WholeYard, resource: str, verb: str, key: str, **data: A
     await yard.services.bus.publish(command)
 
 
+async def until_idle(yard: WholeYard) -> None:
+    """Every command of the organisation is done."""
+
+    async def is_idle() -> bool:
+        batch = await yard.services.bus.read_batch(
+            topology.COMMANDS.name, after=0, subject=f"yard.cmd.{yard.org}.>"
+        )
+        return not batch.messages
+
+    await eventually(is_idle)
+
+
 async def attempts(yard: WholeYard) -> int:
     notes = yard.services.bus.read_stored(topology.ATTEMPTS.name, topology.ATTEMPTS.subjects[0])
     return len([note async for note in notes])
@@ -71,6 +83,46 @@ async def test_a_deletion_that_arrives_before_its_creation_is_not_lost(
 
     await eventually(is_gone)
     await publish(yard, "container", "create", "made-late", image=served, name="late")
+    assert await yard.engine_containers() == []
+    assert await letters(yard) == []
+
+
+async def test_a_stop_that_arrives_before_its_creation_is_not_lost(
+    yard: WholeYard, served: str
+) -> None:
+    await yard.image(served)
+    uuid = records.id_for(yard.org, Container.resource, "made-late")
+    await publish(yard, "container", "stop", "early", id=uuid)
+
+    async def tried_in_vain() -> bool:
+        return await attempts(yard) == 1
+
+    await eventually(tried_in_vain)
+    await publish(yard, "container", "create", "made-late", image=served, name="late")
+    await yard.until(f"/containers/{uuid}", lambda c: c.get("status") == "STOPPED")
+    assert not [each for each in await yard.engine_containers() if each.running]
+    assert await letters(yard) == []
+
+
+async def test_what_arrives_after_a_deletion_changes_nothing(yard: WholeYard, served: str) -> None:
+    await yard.image(served)
+    await publish(yard, "container", "create", "c", image=served, name="short")
+    uuid = records.id_for(yard.org, Container.resource, "c")
+    await yard.until(f"/containers/{uuid}", lambda c: c.get("status") == "RUNNING")
+    await publish(yard, "container", "delete", "d", id=uuid)
+    await until_idle(yard)
+
+    async def is_gone() -> bool:
+        return (await yard.services.store.get(Container, uuid, org=yard.org)).status == "DELETED"
+
+    await eventually(is_gone)
+    revision = (await yard.services.store.get(Container, uuid, org=yard.org)).revision
+    await publish(yard, "container", "stop", "s", id=uuid)
+    await publish(yard, "container", "place", "p", id=uuid)
+    await publish(yard, "container", "delete", "again", id=uuid)
+    await publish(yard, "container", "create", "c", image=served, name="short")
+    await until_idle(yard)
+    assert (await yard.services.store.get(Container, uuid, org=yard.org)).revision == revision
     assert await yard.engine_containers() == []
     assert await letters(yard) == []
 

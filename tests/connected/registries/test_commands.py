@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from typing import Any
@@ -67,6 +68,24 @@ async def buried(door: Door) -> list[tuple[str, str]]:
     caller = principal(door.org, Role.ADMIN)
     page = await door.services.dead_letters.list(caller)
     return [(letter.subject.rpartition(".")[2], letter.code) for letter in page.items]
+
+
+async def until_tried_in_vain(door: Door, id: str) -> None:
+    """The command with this id came before what it is about, and waits for its next attempt."""
+    name = hashlib.sha256(id.encode()).hexdigest()[:16]
+    stream = topology.ATTEMPTS
+
+    async def has_failed() -> bool:
+        notes = door.services.bus.read_stored(stream.name, stream.subjects[0])
+        return any([note.subject.endswith(name) async for note in notes])
+
+    await eventually(has_failed)
+
+
+async def checkers(door: Door, id: str) -> list[str]:
+    """Who had the entry looked at: `token` or `queue`, oldest first."""
+    checked = [event for event in await door.events(id) if event.subject.endswith(".checked")]
+    return [event.headers["ce-actor"].partition(":")[0] for event in checked]
 
 
 async def test_an_entry_lives_by_commands_alone(door: Door) -> None:
@@ -162,6 +181,41 @@ async def test_an_update_that_overtakes_the_creation_is_applied_after_it(door: D
     assert (await door.get("late"))[f"{P}name"] == "x"
 
 
+async def test_a_check_that_overtakes_the_creation_is_carried_out_after_it(door: Door) -> None:
+    key = await send(door, "health", {"id": "late"})
+    await until_tried_in_vain(door, key)
+    await door.create(id="late", public_url="http://127.0.0.1:9")
+    await until_idle(door)
+    assert sorted(await checkers(door, "late")) == ["queue", "token"]
+    assert (await door.get("late"))[f"{P}health"]["reachable"] is False
+    assert await buried(door) == []
+
+
+async def test_a_deletion_that_overtakes_the_creation_is_carried_out_after_it(door: Door) -> None:
+    key = await send(door, "delete", {"id": "late"})
+    await until_tried_in_vain(door, key)
+    await send(door, "create", entry(id="late"))
+    await until_idle(door)
+    assert await door.found({}) == []
+    assert (await door.record("late")).deleted
+    assert await buried(door) == []
+
+
+async def test_a_check_that_comes_after_the_deletion_looks_at_nothing_and_brings_nothing_back(
+    door: Door,
+) -> None:
+    await send(door, "create", entry(id="gone", public_url="http://127.0.0.1:9"))
+    await until_idle(door)
+    await send(door, "delete", {"id": "gone"})
+    await until_idle(door)
+    before = await door.record("gone")
+    await send(door, "health", {"id": "gone"})
+    assert await buried(door) == [("health", "not_found")]
+    assert await checkers(door, "gone") == ["queue"]
+    assert (await door.record("gone")).revision == before.revision
+    assert await door.found({}) == []
+
+
 async def test_a_check_of_what_was_deleted_meanwhile_is_dropped(door: Door) -> None:
     id = await door.create()
     await door.call("DELETE", f"/container_registry/{id}")
@@ -233,9 +287,7 @@ async def test_a_check_that_nobody_asked_for_names_the_queue_and_one_that_was_as
     await until_idle(door)
     await send(door, "health", {"id": "mine"})
     await until_idle(door)
-    checked = [e for e in await door.events("mine") if e.subject.endswith(".checked")]
-    actors = [event.headers["ce-actor"].partition(":")[0] for event in checked]
-    assert actors == ["token", "queue"]
+    assert await checkers(door, "mine") == ["token", "queue"]
 
 
 async def test_an_outbox_left_by_a_crash_is_sent_by_the_sweep(door: Door, yard: Yard) -> None:
