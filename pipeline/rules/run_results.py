@@ -21,6 +21,8 @@ STEPS: Final = (
 LOADING, FETCHING, SUBMITTING, RECORDING, COMPLETED = range(5)
 PERCENT_OF_A_STEP: Final = 25
 RESULTS: Final = "results.json"
+DEEPEST: Final = 200
+"""Levels of what is shown as JSON: what nests deeper, not every reader can take apart again."""
 
 
 def describe(run: TrialRun, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,16 +75,32 @@ def _time(at: datetime | None) -> str | None:
 
 
 def shown(content: bytes) -> Any:
-    """What a model gave: JSON as JSON, other text as text, and the rest as a data URL."""
+    """What a model gave: JSON as JSON, other text as text, and the rest as a data URL.
+
+    What cannot be written as JSON again counts as text: numbers past all bounds, halves of
+    surrogate pairs.
+    """
     try:
         text = content.decode()
     except UnicodeDecodeError:
         encoded = base64.b64encode(content).decode()
         return f"data:application/octet-stream;base64,{encoded}"
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return text
+    return value if _is_shallow(value) else text
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        within = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for items in within for each in items if isinstance(each, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def _refuse(constant: str) -> None:

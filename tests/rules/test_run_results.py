@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -71,12 +72,23 @@ SHOWN: list[tuple[bytes, Any]] = [
     (b"[" * 100_000, "[" * 100_000),
     (b"\xff\xd8", "data:application/octet-stream;base64,/9g="),
     (b"", ""),
+    (b'{"a": 1e999}', '{"a": 1e999}'),
+    (b'{"a": "\\ud800"}', '{"a": "\\ud800"}'),
+    (b'{"\\udfff": 1}', '{"\\udfff": 1}'),
+    (b'"\\ud83d\\ude00"', "\N{GRINNING FACE}"),
+    (b"[" * 201 + b"]" * 201, "[" * 201 + "]" * 201),
+    (b'[[1], {"a": [2, "b"]}]', [[1], {"a": [2, "b"]}]),
 ]
 
 
 @pytest.mark.parametrize(("content", "shown"), SHOWN, ids=[repr(row[0][:9]) for row in SHOWN])
 def test_json_is_shown_as_json_and_the_rest_as_what_it_is(content: bytes, shown: Any) -> None:
     assert run_results.shown(content) == shown
+
+
+def test_what_is_shown_as_json_can_be_written_as_json_by_whoever_asks() -> None:
+    nested = run_results.shown(b'{"a":' * 199 + b"[]" + b"}" * 199)
+    assert json.loads(json.dumps(nested)) == nested != {}
 
 
 RESULTS = ModelOutput(name="results.json")

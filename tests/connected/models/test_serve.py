@@ -147,6 +147,18 @@ async def test_an_output_that_is_no_json_is_text(door: Door, models: Models) -> 
     await shut_down(made)
 
 
+@pytest.mark.parametrize("body", ['{"a": "\\ud800"}', '{"a": 1e999}'])
+async def test_an_output_that_cannot_be_written_as_json_is_text(
+    door: Door, well: str, body: str
+) -> None:
+    made = await loaded(door, well)
+    answer = await made.call(
+        "POST", "run", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["output"]) == (200, body)
+    await shut_down(made)
+
+
 async def test_a_container_that_is_gone_is_replaced(
     door: Door, well: str, models_system: System, api: ApiPiece
 ) -> None:
