@@ -82,8 +82,7 @@ class Appending:
         await self._settle()
         await asyncio.to_thread(self._files.sync, self._file)
         self.offset = self._file.seek(0, os.SEEK_END)
-        if self._hash is None:
-            await self._note(self.offset, self.length)
+        await self._note(self.offset, self.length)
 
     async def _drop(self) -> None:
         self._waiting, self._waiting_bytes = [], 0

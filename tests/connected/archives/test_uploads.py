@@ -95,11 +95,13 @@ async def test_a_cut_anywhere_keeps_what_arrived_and_the_rest_completes_it(
     await ended(upload)
 
 
+@pytest.mark.parametrize("is_proved", [False, True])
 async def test_progress_is_told_while_bytes_arrive(
-    upload: TusUpload, http: httpx.AsyncClient
+    upload: TusUpload, http: httpx.AsyncClient, is_proved: bool
 ) -> None:
     half = len(ARCHIVE) // 2
-    await upload.send(0, half)
+    proof = checksum(ARCHIVE[:half]) if is_proved else {}
+    assert (await upload.patch(0, ARCHIVE[:half], **proof)).status_code == 204
     view = await upload.view()
     assert (view["status"], view["offset"]) == ("receiving", half)
     assert view["percentage"] in (49, 50)
