@@ -144,6 +144,25 @@ async def test_the_secret_does_not_cross_the_world_in_clear_text(world: World) -
     assert world.sent_proofs() == set()
 
 
+@pytest.mark.parametrize(("status", "accepted"), [(403, False), (429, None), (500, None)])
+async def test_what_the_registry_says_to_the_secret_decides(
+    world: World, status: int, accepted: bool | None
+) -> None:
+    """It is asked again once, whatever it answers."""
+    challenge = {"WWW-Authenticate": 'Basic realm="x"'}
+
+    def answer(request: Request) -> Response:
+        is_proven = "authorization" in request.headers
+        return Response(status_code=status if is_proven else 401, headers=challenge)
+
+    world.answer(answer)
+    health = await world.ping(credentials=SECRET)
+    assert (health.status_code, health.auth_required, health.oci) == (401, True, True)
+    assert health.credentials_ok is accepted
+    proofs = ["authorization" in contact.headers for contact in world.network.contacts]
+    assert proofs == [False, True]
+
+
 async def test_a_token_service_that_fails_leaves_the_secret_untried(world: World) -> None:
     world.registry.auth = Bearer("https://auth.example/token", TokenService())
     health = await world.ping(credentials=SECRET)
@@ -256,6 +275,10 @@ async def test_three_redirects_are_followed_and_no_more(world: World) -> None:
     wanted = 4
     health = await world.ping()
     assert (health.reachable, health.status_code, health.error_kind) == (True, 302, "redirect")
+
+
+def test_a_look_is_bounded_in_time_bytes_and_redirects() -> None:
+    assert registry_health.LIMITS == Limits(total_s=5, body_max_bytes=64 * 1024, redirects=3)
 
 
 async def test_a_big_body_does_no_harm(world: World) -> None:
