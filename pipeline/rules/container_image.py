@@ -84,7 +84,8 @@ def _place(image: Image) -> dict[str, str | None]:
 def _technical(image: Image, load: LoadTest) -> str | None:
     if has_failed(image):
         return failure_detail(image)
-    return load.fault.technical if load.fault else None
+    # It stands there before the container is gone, while the load is still under way.
+    return load.fault.technical if load.fault and load.phase is Phase.FAILED else None
 
 
 def failure_detail(image: Image) -> str:

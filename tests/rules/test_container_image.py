@@ -100,6 +100,12 @@ def test_the_fault_of_a_load_is_told() -> None:
     assert shown["technicalInformation"] == "exit 3"
 
 
+def test_while_the_container_of_a_load_is_being_removed_no_failure_is_told() -> None:
+    fault = Fault(code="status_error", message="It is ill.", technical="503")
+    shown = describe(delivered(S.READY, 100), load(Phase.RUNNING, 2, 70, fault=fault))
+    assert (shown["status"], shown["technicalInformation"]) == ("loading", None)
+
+
 @pytest.mark.parametrize(
     ("reference", "place"),
     [
