@@ -109,7 +109,7 @@ class RunProcess:
         if version.run.phase is Phase.SUCCEEDED:
             kept = await self._files.find(version.org, version.uuid, FileKind.RESULT)
             outputs = json.loads(kept.content) if kept else {}
-        return run_results.describe(version.run, outputs)
+        return run_results.describe(version.run, outputs, version.outputs)
 
     async def carry_out(self, org: str, order: VersionOrder) -> None:
         """Do what is left of a run. Idempotent; one that is over or void leaves no container.

@@ -25,15 +25,20 @@ DEEPEST: Final = 200
 """Levels of what is shown as JSON: what nests deeper, not every reader can take apart again."""
 
 
-def describe(run: TrialRun, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What `GET …/run-process` shows. `outputs` count once the run has ended."""
+def describe(
+    run: TrialRun, outputs: Mapping[str, Any], declared: Sequence[ModelOutput] = ()
+) -> dict[str, Any]:
+    """What `GET …/run-process` shows. `outputs` count once the run has ended.
+
+    What is declared and was not given is null.
+    """
     is_over = run.phase in (Phase.SUCCEEDED, Phase.FAILED)
     step = COMPLETED if is_over else run.step
     return {
         "step": step,
         "stepName": STEPS[step],
         "percentage": step * PERCENT_OF_A_STEP,
-        "result": _result(run, outputs) if is_over else None,
+        "result": _result(run, outputs, declared) if is_over else None,
     }
 
 
@@ -54,7 +59,9 @@ def collect(
     return outputs
 
 
-def _result(run: TrialRun, outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _result(
+    run: TrialRun, outputs: Mapping[str, Any], declared: Sequence[ModelOutput]
+) -> dict[str, Any]:
     fault = run.fault
     told = {
         "status": "SUCCESSFUL" if run.phase is Phase.SUCCEEDED else "FAILED",
@@ -67,7 +74,8 @@ def _result(run: TrialRun, outputs: Mapping[str, Any]) -> dict[str, Any]:
         "inputSize": run.input_size,
         "elapsedTime": run.elapsed_ms,
     }
-    return {RESULTS: None, **outputs, **told}
+    absent = dict.fromkeys((RESULTS, *(each.name for each in declared)))
+    return {**absent, **outputs, **told}
 
 
 def _time(at: datetime | None) -> str | None:

@@ -57,6 +57,14 @@ def test_a_run_that_failed_says_why_and_is_at_its_end_wherever_it_stopped() -> N
     assert result["endTime"] is None
 
 
+def test_a_declared_output_that_was_not_given_is_null() -> None:
+    run = TrialRun(phase=Phase.FAILED, started_at=AT)
+    declared = [ModelOutput(name="labels.json"), ModelOutput(name="notes.txt")]
+    result = run_results.describe(run, {"notes.txt": "a"}, declared)["result"]
+    names = ("labels.json", "notes.txt", "results.json")
+    assert [result[name] for name in names] == [None, "a", None]
+
+
 def test_an_output_cannot_pass_for_a_part_of_the_result() -> None:
     run = TrialRun(phase=Phase.SUCCEEDED, started_at=AT)
     result = run_results.describe(run, {"status": "FAILED"})["result"]

@@ -133,7 +133,8 @@ async def test_a_run_that_fails_is_told_why(
     assert result["status"] == "FAILED"
     assert says in result["error"]
     assert result["technicalInformation"]
-    assert "results.json" in result
+    declared = [each["name"] for each in (await made.get())["outputs"]]
+    assert [result[name] for name in (*declared, "results.json")] == [None] * (len(declared) + 1)
 
 
 async def test_a_run_under_way_is_shared_and_the_next_one_is_another(
