@@ -35,11 +35,8 @@ _TAGS = [
     {"name": "dead letters", "description": "Messages that could not be handled."},
     {"name": "access", "description": "Logins and tokens."},
     {"name": "models", "description": "Models and versions that hold a container image."},
-    {"name": "registries", "description": "What lies in the registries that are listed."},
-    {"name": "registry directory", "description": "The directory of OCI registries."},
-    {"name": "registry secrets", "description": "Credentials of registries."},
-    {"name": "registry directory", "description": "Where images may come from."},
     {"name": "registries", "description": "What lies in the registries of the directory."},
+    {"name": "registry directory", "description": "The directory of OCI registries."},
     {"name": "registry secrets", "description": "Credentials of registries."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]

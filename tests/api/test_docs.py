@@ -26,7 +26,9 @@ def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_every_operation_is_described_and_tagged(document: dict[str, Any]) -> None:
-    tags = {tag["name"] for tag in document["tags"]}
+    names = [tag["name"] for tag in document["tags"]]
+    tags = set(names)
+    assert len(names) == len(tags)
     for name, operation in operations(document):
         assert operation.get("description"), name
         assert set(operation["tags"]) <= tags, name
