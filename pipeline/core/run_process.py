@@ -95,7 +95,7 @@ class RunProcess:
                 phase=Phase.RUNNING,
                 asked_by=caller.id,
                 image=image.uuid,
-                requirement=now.load.requirement,
+                requirement=now.requirement,
                 started_at=at,
                 input_size=sum(len(each.content) for each in inputs),
                 alive_at=at,

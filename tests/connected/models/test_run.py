@@ -150,6 +150,15 @@ async def test_a_run_under_way_is_shared_and_the_next_one_is_another(
     assert second["result"]["startTime"] > first["result"]["startTime"]
 
 
+async def test_a_run_gets_what_the_version_requires_now(door: Door, well: str) -> None:
+    """As calls do."""
+    made = await ready(door, well)
+    await made.patch(requirement={"requirementId": -6})
+    await made.call("POST", "run-process")
+    result = (await finished(made))["result"]
+    assert (result["status"], result["error"]) == ("FAILED", "No node has a GPU.")
+
+
 async def test_a_new_delivery_voids_a_run_under_way(
     door: Door, models: Models, linked: str, models_system: System
 ) -> None:
