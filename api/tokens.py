@@ -12,6 +12,7 @@ from starlette.responses import Response
 from api.answers import JSON, problems
 from api.auth import GuardedRoute, needs
 from api.deps import Yard
+from api.idempotency import REPLAYED, Key
 from api.paging import Cursor, Limit, PageView, page_response
 from api.views import TokenView, token_json
 from schemas.access import Permission, Principal, Role
@@ -40,18 +41,20 @@ class IssuedView(TokenView):  # type: ignore[valid-type,misc]
 @router.post(
     "",
     status_code=201,
-    responses={201: {"model": IssuedView}, **problems(400, 413, 415, 422, 503)},
+    responses={201: {"model": IssuedView}, **problems(400, 409, 413, 415, 422, 503)},
 )
 async def create_token(
-    wanted: Annotated[TokenRequest, Body()], caller: Issuer, yard: Yard
+    wanted: Annotated[TokenRequest, Body()], caller: Issuer, yard: Yard, key: Key = None
 ) -> Response:
     """Make an API key or a long-lived JWT. Its text is in this answer and nowhere else."""
     issued = await yard.access.issue(
-        caller, name=wanted.name, role=wanted.role, kind=wanted.kind, ttl_s=wanted.ttl_s
+        caller, name=wanted.name, role=wanted.role, kind=wanted.kind, ttl_s=wanted.ttl_s, key=key
     )
     shown = token_json(issued.token, caller)
     body = shown[:-1] + b',"token":' + json.dumps(issued.text).encode() + b"}"
     headers = {"Location": f"{router.prefix}/{issued.token.uuid}", "Cache-Control": "no-store"}
+    if issued.token.replayed:
+        headers[REPLAYED] = "true"
     return Response(body, 201, headers, JSON)
 
 

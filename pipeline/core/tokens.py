@@ -12,7 +12,7 @@ from pipeline.core import records
 from pipeline.core.api_keys import ApiKeys
 from pipeline.core.paging import Page, page
 from pipeline.core.standing import Standing
-from pipeline.errors import InvalidInput, LostRace
+from pipeline.errors import AlreadyExists, Conflict, InvalidInput, KeyReused, LostRace
 from pipeline.rules import api_keys, roles
 from pipeline.rules.tokens import Claims, Signer, TokenKind
 from schemas.access import Permission, Principal, Role, Token
@@ -59,21 +59,26 @@ class Tokens:
         role: Role,
         kind: Kind = "api-key",
         ttl_s: int | None = None,
+        key: str | None = None,
     ) -> Issued:
         """An API key without `ttl_s` lives until it is revoked.
 
-        Raises PermissionDenied when the role may do more than the caller, and InvalidInput.
+        Idempotent per `key`: the caller's repeat gets the same text again. Raises PermissionDenied
+        when the role may do more than the caller, InvalidInput, KeyReused, and Conflict when the
+        token of the key does not open anything any more.
         """
         roles.require(caller, Permission.TOKEN_WRITE)
         roles.require_cover(caller, role)
         _check(name, kind, ttl_s)
-        token = await self._new(caller, name, role, kind, ttl_s)
-        if kind == "jwt":
-            text = self._signer.sign(_claims(token))
-        else:
-            text = api_keys.make_api_key(token.uuid, secrets.token_bytes(SECRET_BYTES))
-            token.secret_hash = api_keys.secret_hash(text.rpartition("_")[2])
-        return Issued(await self._store.insert(token), text)
+        token = await self._new(caller, name, role, kind, ttl_s, key)
+        text = self._text(token, key)
+        if kind == "api-key":
+            token.secret_hash = _hash(text)
+        try:
+            return Issued(await self._store.insert(token), text)
+        except AlreadyExists:
+            earlier = await self._store.get(Token, token.uuid, org=caller.org)
+            return self._again(earlier, token, key)
 
     async def list(
         self, caller: Principal, *, limit: int = 50, cursor: str | None = None
@@ -104,13 +109,39 @@ class Tokens:
         self._standing.forget(token.org)
         return token
 
+    def _text(self, token: Token, key: str | None) -> str:
+        if token.kind == "jwt":
+            return self._signer.sign(_claims(token))
+        # A repeat has to be answered with a text that is kept nowhere.
+        secret = (
+            secrets.token_bytes(SECRET_BYTES)
+            if key is None
+            else self._signer.derive(f"api-key\n{token.uuid}\n{key}")[:SECRET_BYTES]
+        )
+        return api_keys.make_api_key(token.uuid, secret)
+
+    def _again(self, earlier: Token, asked: Token, key: str | None) -> Issued:
+        if _wish(earlier) != _wish(asked):
+            raise KeyReused("This key was used for another request: send a new key.")
+        text = self._text(earlier, key)
+        turned = earlier.kind == "api-key" and earlier.secret_hash != _hash(text)
+        if turned or earlier.revoked_at is not None:
+            raise Conflict("The token of this key opens nothing any more: send a new key.")
+        return Issued(earlier.model_copy(update={"replayed": True}), text)
+
     async def _new(
-        self, caller: Principal, name: str, role: Role, kind: Kind, ttl_s: int | None
+        self,
+        caller: Principal,
+        name: str,
+        role: Role,
+        kind: Kind,
+        ttl_s: int | None,
+        key: str | None,
     ) -> Token:
         at = self._clock()
         ttl_s = JWT_TTL_S if ttl_s is None and kind == "jwt" else ttl_s
         token = Token(
-            uuid=records.new_id(),
+            uuid=records.id_for(caller.org, Token.resource, key),
             org=caller.org,
             created_at=at,
             updated_at=at,
@@ -141,6 +172,16 @@ def _check(name: str, kind: str, ttl_s: int | None) -> None:
         raise InvalidInput("kind must be api-key or jwt.", field="kind")
     if ttl_s is not None and not 1 <= ttl_s <= TTL_MAX_S:
         raise InvalidInput(f"ttl_s must be between 1 and {TTL_MAX_S} seconds.", field="ttl_s")
+
+
+def _hash(text: str) -> str:
+    return api_keys.secret_hash(text.rpartition("_")[2])
+
+
+def _wish(token: Token) -> tuple[object, ...]:
+    """What was asked for, and by whom: nobody else is shown the text."""
+    life = token.expires_at and token.expires_at - token.created_at
+    return token.name, token.kind, token.role, life, token.created_by
 
 
 def _claims(token: Token) -> Claims:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -86,6 +87,10 @@ class Signer:
             "exp": int(claims.expires_at.timestamp()),
         }
         return str(jwt.encode(payload, self._key, algorithm="HS256", headers={"typ": _TYPE}))
+
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes that only who has the key can tell, and always the same for a `purpose`."""
+        return hmac.digest(self._key, f"derived\n{purpose}".encode(), "sha256")
 
     def read(self, text: str, *, at: datetime, kind: TokenKind | None) -> Claims:
         """Raises Unauthenticated; `facts["reason"]` is `invalid`, `expired` or `wrong_kind`.

@@ -202,8 +202,12 @@ async def test_tokens_open_what_their_role_may_do_until_they_are_revoked(
     http: httpx.AsyncClient,
 ) -> None:
     body = {"name": "ci", "role": "viewer"}
-    made = await http.post("/yard/v1/tokens", json=body)
+    once = {"Idempotency-Key": "one"}
+    made = await http.post("/yard/v1/tokens", json=body, headers=once)
     assert made.status_code == 201
+    again = await http.post("/yard/v1/tokens", json=body, headers=once)
+    assert (again.status_code, again.json()) == (201, made.json())
+    assert again.headers["idempotency-replayed"] == "true"
     [listed] = (await http.get("/yard/v1/tokens")).json()["items"]
     assert (listed["uuid"], listed["name"]) == (made.json()["uuid"], "ci")
     assert made.json()["token"] not in str(listed)

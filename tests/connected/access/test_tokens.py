@@ -10,8 +10,11 @@ import pytest
 
 from pipeline.adapters.store import Store
 from pipeline.core.access import Access
+from pipeline.core.tokens import Issued
 from pipeline.errors import (
+    Conflict,
     InvalidInput,
+    KeyReused,
     NotFound,
     PermissionDenied,
 )
@@ -108,6 +111,40 @@ async def test_the_hot_path_asks_the_store_once_in_five_seconds(
         )
     assert asked.count("find") == 2
     assert asked.count("find_one") <= 5
+
+
+@pytest.mark.parametrize("kind", ["api-key", "jwt"])
+async def test_a_repeat_with_the_same_key_gets_the_same_token(
+    access: Access, admin: Principal, clock: Clock, kind: Any
+) -> None:
+    async def issue(**changed: Any) -> Issued:
+        wanted = {"name": "ci", "role": Role.VIEWER, "kind": kind, "ttl_s": 3600, "key": "k"}
+        return await access.issue(admin, **(wanted | changed))
+
+    first, *others = await asyncio.gather(*(issue() for _ in range(5)))
+    clock.advance(60)
+    for again in (*others, await issue()):
+        assert (again.token.uuid, again.text) == (first.token.uuid, first.text)
+    assert len((await access.list(admin)).items) == 1
+    await access.authenticate(f"Bearer {first.text}")
+    assert (await issue(key="other")).text != first.text
+    for changed in ({"name": "x"}, {"role": Role.MEMBER}, {"ttl_s": 60}):
+        with pytest.raises(KeyReused):
+            await issue(**changed)
+    await access.revoke(admin, first.token.uuid)
+    with pytest.raises(Conflict):
+        await issue()
+
+
+async def test_a_repeat_by_somebody_else_is_not_shown_the_token(
+    access: Access, admin: Principal, stranger: Principal
+) -> None:
+    mine = await access.issue(admin, name="ci", role=Role.VIEWER, key="k")
+    colleague = admin.model_copy(update={"id": f"token:{mine.token.uuid}"})
+    with pytest.raises(KeyReused):
+        await access.issue(colleague, name="ci", role=Role.VIEWER, key="k")
+    theirs = await access.issue(stranger, name="ci", role=Role.VIEWER, key="k")
+    assert theirs.text != mine.text
 
 
 async def test_tokens_are_listed_without_their_texts_and_revoked_ones_not_at_all(
