@@ -63,15 +63,18 @@ async def get_load(
 async def _finished(
     record: ModelVersion, request: Request, caller: Principal, yard: Services, hub: EventHub
 ) -> ModelVersion:
-    """The version once the test under way has ended. Raises Conflict when it became void."""
-    test = record.load.id
+    """The version once the test under way has ended. Raises Conflict when it became void.
+
+    Of a test that failed and was begun anew before we looked, the new one counts.
+    """
+    image = record.image
     with hub.watch(caller.org, Image.resource, record.image or "") as watch:
         while record.load.phase is Phase.RUNNING:
             if hub.draining:
                 raise BusUnavailable("The server is stopping; the load test goes on: ask again.")
             await watch.moved(LOOK_S)
             record = await yard.model.versions.get(caller, record.model, record.version)
-            if record.load.id != test:
+            if record.image != image:
                 raise Conflict("Another image was delivered meanwhile: this load test is void.")
             if await request.is_disconnected():
                 break
