@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     """Port on which a worker or an agent answers scrapes of Prometheus; 0: on none."""
     metrics_host: str = "127.0.0.1"
     """Address that the metrics port of workers and agents binds."""
+    alive_file: str = ""
+    """A worker touches this file every few seconds while broker and store answer it; empty:
+    none."""
     nats_port: int = 4222
     """Of the embedded stack, as are `mongo_port` and `registry_port`."""
     mongo_port: int = 27017

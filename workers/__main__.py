@@ -13,7 +13,7 @@ from pipeline.core.lease_sweep import LeaseSweep
 from pipeline.core.unclaimed import Unclaimed
 from pipeline.services import Services, open_services
 from pipeline.settings import Settings
-from workers import app, process
+from workers import alive, app, process
 from workers.stages import STAGES
 from workers.sweeps import Sweep
 
@@ -54,6 +54,7 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("leases", LEASES_S, leases.sweep),
         Sweep("registries", every_s, services.directory.sweeps.sweep),
         Sweep("deleted registries", PURGE_S, services.directory.entries.purge),
+        *alive.signs(services.settings.alive_file, services.bus, services.store),
     ]
 
 

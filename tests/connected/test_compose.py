@@ -119,7 +119,8 @@ async def all_healthy(project: Project) -> bool:
 async def runs_an_image(project: Project) -> None:
     """From its registry on its own agent, asked for by the command line inside a container."""
     password = await project.inside("sh", "-c", 'echo "$MODELYARD_ADMIN_PASSWORD"')
-    async with httpx.AsyncClient(base_url=project.url) as client:
+    # Hashing a password takes its time where both cores are busy.
+    async with httpx.AsyncClient(base_url=project.url, timeout=30) as client:
         asked = {"username": "admin", "password": password.strip()}
         token = (
             (await client.post("/yard/v1/login", json=asked)).raise_for_status().json()["access"]

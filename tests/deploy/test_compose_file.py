@@ -50,6 +50,12 @@ def test_every_service_starts_after_what_it_needs_is_well(compose: Any) -> None:
             assert how == {"condition": wanted}
 
 
+def test_whatever_keeps_running_is_checked(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        if service.get("restart"):
+            assert service["healthcheck"].get("test"), f"{name} may be stuck unnoticed"
+
+
 def test_ports_are_published_on_loopback_only(compose: Any) -> None:
     for service in compose["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))

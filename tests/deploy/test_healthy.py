@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +43,16 @@ async def test_it_asks_where_the_server_listens(port: int, host: str) -> None:
 async def test_another_port_is_asked_on_loopback(port: int) -> None:
     env = {"MODELYARD_API_PORT": "1", "MODELYARD_API_HOST": "192.0.2.1"}
     await run(HEALTHY, "/metrics", str(port), env=env)
+
+
+async def test_a_file_that_was_touched_of_late_is_enough(tmp_path: Path) -> None:
+    file = tmp_path / "alive"
+    assert "No such file" in await fails(HEALTHY, "touched", str(file), "30")
+    file.touch()
+    await run(HEALTHY, "touched", str(file), "30")
+    long_ago = file.stat().st_mtime - 31
+    os.utime(file, (long_ago, long_ago))
+    assert "was last touched 3" in await fails(HEALTHY, "touched", str(file), "30")
 
 
 async def test_it_says_what_is_wrong(port: int) -> None:
