@@ -278,7 +278,7 @@ async def test_three_redirects_are_followed_and_no_more(world: World) -> None:
 
 
 def test_a_look_is_bounded_in_time_bytes_and_redirects() -> None:
-    assert registry_health.LIMITS == Limits(total_s=5, body_max_bytes=64 * 1024, redirects=3)
+    assert Limits(total_s=5, body_max_bytes=64 * 1024, redirects=3) == registry_health.LIMITS
 
 
 async def test_a_big_body_does_no_harm(world: World) -> None:
