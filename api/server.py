@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 import uvicorn
@@ -13,7 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from api.app import drain
 from api.direct_body import VIEWS, WORTH_BYTES, DirectBody
+from api.doors import Doors
 from api.lingering import Linger
+from api.problems import Failure
 from pipeline.settings import Settings
 
 STALL_S = 60.0
@@ -26,9 +29,10 @@ class BoundedProtocol(HttpToolsProtocol):
     """Holds no more than the transport's buffer for a slow caller, and that not for ever.
 
     What a caller sent before the connection broke is handed on before the break is. Large bodies
-    go past the parser where that is asked for.
+    go past the parser where that is asked for. What is no HTTP is refused in the shape of its door.
     """
 
+    doors = Doors()
     _stalled: asyncio.TimerHandle | None = None
     _missing = 0
     """Bytes of the body that were not parsed yet, where its length is known."""
@@ -41,6 +45,16 @@ class BoundedProtocol(HttpToolsProtocol):
             receive = _Receive(self, self.cycle)
             self.cycle.receive = receive  # type: ignore[method-assign]
             self.cycle.scope.setdefault("extensions", {})[VIEWS] = {"take": receive.take_views}
+
+    def send_400_response(self, msg: str) -> None:
+        target = getattr(self, "url", None) or b""
+        path = unquote(target.partition(b"?")[0].decode("latin-1"))
+        answer = self.doors.answer(Failure(400, "malformed_request", msg), path)
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        lines = [b"%s: %s\r\n" % header for header in headers]
+        head = b"HTTP/1.1 400 Bad Request\r\n" + b"".join(lines)
+        self.transport.write(head + b"\r\n" + bytes(answer.body))
+        self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         self._missing -= len(body)
@@ -125,7 +139,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         Linger(app),
         host=settings.api_host,
         port=settings.api_port,
-        http=BoundedProtocol,
+        http=_protocol(app),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -136,6 +150,13 @@ def server(app: FastAPI, settings: Settings) -> Server:
         timeout_graceful_shutdown=round(settings.drain_s),
     )
     return Server(config, app)
+
+
+def _protocol(app: FastAPI) -> type[BoundedProtocol]:
+    class Protocol(BoundedProtocol):
+        doors = app.state.doors
+
+    return Protocol
 
 
 def _length(headers: list[tuple[bytes, bytes]]) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -70,6 +71,29 @@ async def test_a_caller_that_takes_nothing_is_bounded_and_cut_off(
                 fake.log.happen(filler="x" * 200_000)
                 await quick.events(1)
     assert fake.hub.readers <= 1
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (b"GET /api/models HTTP/1.1\r\nno header\r\n\r\n", b"application/json"),
+        (b"GET /yard/v1/images HTTP/1.1\r\nno header\r\n\r\n", b"application/problem+json"),
+        (b"\x16\x03\x01 what is this\r\n\r\n", b"application/problem+json"),
+    ],
+)
+async def test_what_is_no_http_is_refused_in_the_shape_of_its_door(
+    running: Running, line: bytes, kind: bytes
+) -> None:
+    _, url = running
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(line)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: " + kind in head.split(b"\r\n")
+    assert json.loads(body)["code"] == "malformed_request"
     writer.close()
 
 
