@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,17 @@ def say(console: Console, *parts: Part) -> None:
     For what servers and people wrote: it is neither read as markup nor broken into lines.
     """
     console.print(Text.assemble(*parts), soft_wrap=True, highlight=False)
+
+
+PAUSE_S = 0.5
+LONGEST_PAUSE_S = 5.0
+RECONNECTIONS = 20
+"""Attempts to resume the events, a minute and a half in all."""
+_STREAMED = httpx.Timeout(None, connect=5, read=60)
+
+
+class _Away(Exception):
+    """The server is there and cannot serve at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +126,9 @@ class Client:
     @contextmanager
     def lines(self, path: str, **options: Any) -> Iterator[Iterator[str]]:
         """Lines of a streamed answer, for as long as the server sends."""
-        timeout = httpx.Timeout(None, connect=5, read=60)
         with (
             _explained(self.url),
-            self._http.stream("GET", f"/yard/v1{path}", timeout=timeout, **options) as answer,
+            self._http.stream("GET", f"/yard/v1{path}", timeout=_STREAMED, **options) as answer,
         ):
             if answer.is_error:
                 answer.read()
@@ -128,19 +139,39 @@ class Client:
         """Events from the durable stream; reconnects and resumes after the last one seen.
 
         The first one of every connection is called `open`: what is read after it cannot miss a
-        later event.
+        later event. Exits when there is no first connection, and when none comes about again.
         """
         params = {key: value for key, value in query.items() if value is not None}
+        was_open, in_vain = False, 0
         while True:
-            headers = {"Last-Event-ID": after} if after else {}
             try:
-                with self.lines("/events", params=params, headers=headers) as lines:
-                    yield ServerSentEvent(after or "", "open", {})
-                    for event in _parse_events(lines):
-                        after = event.id or after
-                        yield event
-            except httpx.HTTPError:
-                err.print("[yellow]connection lost, resuming…[/]")
+                for event in self._events(after, params, resuming=was_open):
+                    was_open, in_vain = True, 0
+                    after = event.id or after
+                    yield event
+            except (httpx.TransportError, _Away) as error:
+                if not was_open or in_vain == RECONNECTIONS:
+                    raise _unreachable(self.url, error) from error
+            err.print("[yellow]connection lost, resuming…[/]")
+            time.sleep(min(PAUSE_S * 2**in_vain, LONGEST_PAUSE_S))
+            in_vain += 1
+
+    def _events(
+        self, after: str | None, params: dict[str, str], *, resuming: bool
+    ) -> Iterator[ServerSentEvent]:
+        """Those of one connection."""
+        headers = {"Last-Event-ID": after} if after else {}
+        asked = self._http.stream(
+            "GET", "/yard/v1/events", timeout=_STREAMED, params=params, headers=headers
+        )
+        with asked as answer:
+            if resuming and answer.status_code in (502, 503, 504):
+                raise _Away(f"it answers {answer.status_code}")
+            if answer.is_error:
+                answer.read()
+                _raise_problem(answer)
+            yield ServerSentEvent(after or "", "open", {})
+            yield from _parse_events(answer.iter_lines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +207,21 @@ def _settings() -> dict[str, str]:
 def _explained(url: str) -> Iterator[None]:
     try:
         yield
-    except httpx.ConnectError as error:
+    except httpx.TransportError as error:
+        raise _unreachable(url, error) from error
+
+
+def _unreachable(url: str, error: Exception) -> typer.Exit:
+    """Says why; raise what it returns."""
+    if isinstance(error, httpx.ConnectError):
         nobody = (f"Nothing answers at {url}", "red")
         say(err, nobody, f" ({error}). Start it with: modelyard up")
-        raise typer.Exit(UNREACHABLE) from error
-    except httpx.TimeoutException as error:
+    elif isinstance(error, httpx.TimeoutException):
         say(err, (f"{url} did not answer in time.", "red"), " Look at: modelyard doctor")
-        raise typer.Exit(UNREACHABLE) from error
+    else:
+        lost = (f"The connection to {url} was lost", "red")
+        say(err, lost, f" ({error}). Look at: modelyard doctor")
+    return typer.Exit(UNREACHABLE)
 
 
 def _raise_problem(answer: httpx.Response) -> None:

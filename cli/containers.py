@@ -108,7 +108,10 @@ def stop(container: str) -> None:
 @app.command()
 def delete(container: str) -> None:
     """Stop and remove it; its GPUs are free afterwards."""
-    Client().call("DELETE", f"/containers/{container}", params={"wait": 60})
+    record = Client().call("DELETE", f"/containers/{container}", params={"wait": 60})
+    if record["status"] != "DELETED":
+        err.print(f"asked for, but it is still {record['status']}: its node has not done it yet")
+        raise typer.Exit(FAILED)
     err.print("deleted")
 
 
