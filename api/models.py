@@ -24,8 +24,8 @@ router = APIRouter(prefix=PREFIX, tags=["models"], route_class=GuardedRoute)
 Viewer = Annotated[Principal, needs(Permission.IMAGE_VIEW)]
 Writer = Annotated[Principal, needs(Permission.IMAGE_WRITE)]
 Runner = Annotated[Principal, needs(Permission.CONTAINER_RUN)]
-Identifier: TypeAlias = Annotated[str, Path(max_length=100)]
-Version: TypeAlias = Annotated[str, Path(max_length=128)]
+Identifier: TypeAlias = Annotated[str, Path()]
+Version: TypeAlias = Annotated[str, Path()]
 
 
 @router.get("")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.core.outbox import Outbox
 
 ATTEMPTS = 30
+SHOWN_CHARACTERS = 100
 
 _VERSIONS = uuid.UUID("5a4a3f4e-6d0c-4b1e-8f0e-5f9d7b2c9a10")
 
@@ -52,7 +53,9 @@ class ModelWrites:
         try:
             return await self._store.get(ModelVersion, version_id(model, version), org=org)
         except NotFound:
-            raise NotFound(f"The model {model} has no version {version}.") from None
+            raise NotFound(
+                f"The model {model[:SHOWN_CHARACTERS]} has no version {version[:SHOWN_CHARACTERS]}."
+            ) from None
 
     async def amend(self, version: ModelVersion, decide: Decide) -> ModelVersion:
         """Write what `decide` wants, on the newest state. Raises what it raises, and NotFound."""

@@ -208,7 +208,13 @@ async def test_a_version_is_not_activated_before_its_image_was_proved(door: Door
 
 @pytest.mark.parametrize(
     "path",
-    ["/models/nosuchmodl", "/models/nosuchmodl/versions", "/models/nosuchmodl/versions/1.0.0"],
+    [
+        "/models/nosuchmodl",
+        "/models/nosuchmodl/versions",
+        "/models/nosuchmodl/versions/1.0.0",
+        f"/models/{'m' * 500}",
+        f"/models/{'m' * 500}/versions/{'1' * 500}",
+    ],
 )
 async def test_what_is_not_there_is_not_found(door: Door, path: str) -> None:
     for method in ("GET", "PATCH") if not path.endswith("versions") else ("GET", "POST"):
