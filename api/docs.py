@@ -22,9 +22,9 @@ _DESCRIPTION = """\
 Takes in model container images, proves that they work, and runs them on GPU nodes.
 
 Every call needs a token: `Authorization: Bearer …`. Failures are problem details (RFC 9457) with a
-stable `code`. Repeat a POST safely with an `Idempotency-Key`; guard a change with `If-Match`;
-follow what happens at `/yard/v1/events`. What automation may publish without HTTP is told by
-`/asyncapi`.
+stable `code`. What makes a record takes an `Idempotency-Key`, so that a POST can be repeated
+safely; the other POSTs say what a repeat does. Guard a change with `If-Match`; follow what happens
+at `/yard/v1/events`. What automation may publish without HTTP is told by `/asyncapi`.
 """
 _TAGS = [
     {"name": "images", "description": "Bring an image, have it proved, keep it."},

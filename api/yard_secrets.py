@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api.answers import JSON, problems
 from api.auth import GuardedRoute, needs
 from api.deps import Yard
+from api.idempotency import REPLAYED, Key
 from schemas.access import Permission, Principal
 from schemas.base import Shape
 from schemas.secret import SecretSummary, SecretType
@@ -20,7 +21,10 @@ router = APIRouter(prefix="/yard/v1/secrets", tags=["registries"], route_class=G
 Viewer = Annotated[Principal, needs(Permission.SECRET_VIEW)]
 Writer = Annotated[Principal, needs(Permission.SECRET_WRITE)]
 Operator = Annotated[Principal, needs(Permission.NODE_WRITE)]
-"""Keys seal the secrets of every organisation: only the installation's own may turn them."""
+"""Keys seal the secrets of every organisation: only the installation's own may turn them.
+
+An agent's token holds this permission, too, but does not write secrets.
+"""
 
 
 class SecretRequest(Shape):
@@ -53,14 +57,16 @@ async def list_registry_secrets(caller: Viewer, yard: Yard) -> Response:
     responses={201: {"model": SecretSummary}, **problems(400, 409, 413, 415, 422, 503)},
 )
 async def add_registry_secret(
-    asked: Annotated[SecretRequest, Body()], caller: Writer, yard: Yard
+    asked: Annotated[SecretRequest, Body()], caller: Writer, yard: Yard, key: Key = None
 ) -> Response:
     """Keep credentials of a registry. They are tried once; the finding is in `login`."""
     data = {name: value.get_secret_value() for name, value in asked.data.items()}
     made = await yard.secrets.create(
-        caller, name=asked.name, secret_type=asked.secret_type, data=data
+        caller, name=asked.name, secret_type=asked.secret_type, data=data, key=key
     )
     headers = {"Location": f"{router.prefix}/{made.uuid}"}
+    if made.replayed:
+        headers[REPLAYED] = "true"
     return Response(made.model_dump_json(), 201, headers, JSON)
 
 
@@ -78,7 +84,7 @@ async def delete_registry_secret(secret: str, caller: Writer, yard: Yard) -> Res
 
 
 @router.post("/rotate-key", responses={200: {"model": RotationView}, **problems(503)})
-async def rotate_key(caller: Operator, yard: Yard) -> Response:
+async def rotate_key(caller: Writer, _: Operator, yard: Yard) -> Response:
     """Seal every secret anew with the first configured key. Can be repeated."""
     done = await yard.secrets.rotate_keys()
     view = RotationView(resealed=done.resealed, unreadable=list(done.unreadable))

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from schemas.base import Record, Shape
 from schemas.image import Finding
@@ -63,3 +64,5 @@ class SecretSummary(Shape):
     """Whether its server took the credentials when they were new."""
     created_at: AwareDatetime
     updated_at: AwareDatetime
+    replayed: SkipJsonSchema[bool] = Field(default=False, exclude=True)
+    """True in the answer to a repeat. Not sent."""

@@ -15,9 +15,10 @@ from pipeline.core import records, secret_holds, secret_references
 from pipeline.core.outbox import Outbox
 from pipeline.core.secret_holds import LIVING
 from pipeline.core.secret_rotation import Rotation, rotate
-from pipeline.errors import AlreadyExists, LostRace, NotFound
+from pipeline.errors import AlreadyExists, Conflict, KeyReused, LostRace, NotFound
 from pipeline.ports import Credentials
 from pipeline.rules import secret_types
+from pipeline.rules.secret_types import SecretDraft
 from pipeline.rules.vault import Vault
 from pipeline.settings import Settings
 from schemas.access import Principal
@@ -50,12 +51,15 @@ class Secrets:
         secret_type: object,
         data: object,
         is_listed: bool = True,
+        key: str | None = None,
     ) -> SecretSummary:
         """One that is not listed belongs to the record that it was made for.
 
-        Raises InvalidInput (`errors`: field → messages), AlreadyExists, Misconfigured."""
+        Idempotent per `key`. Raises InvalidInput (`errors`: field → messages), AlreadyExists,
+        Misconfigured, KeyReused, and Conflict when the secret of the key was deleted.
+        """
         draft = secret_types.parse(name, secret_type, data, servers=self._servers)
-        at, id = self._clock(), records.new_id()
+        at, id = self._clock(), records.id_for(caller.org, Secret.resource, key)
         secret = Secret(
             uuid=id,
             org=caller.org,
@@ -79,9 +83,7 @@ class Secrets:
         try:
             secret = await self._store.insert(secret)
         except AlreadyExists as taken:
-            raise AlreadyExists(
-                "Secret with this name already exists for this organization.", **taken.facts
-            ) from taken
+            return await self._again(caller.org, id, draft, taken)
         await self._outbox.send(secret)
         return _summary(secret, 0)
 
@@ -149,6 +151,22 @@ class Secrets:
     async def rotate_keys(self) -> Rotation:
         """Seal everything anew with the first key; what is already sealed with it is skipped."""
         return await rotate(self._store, self._vault)
+
+    async def _again(
+        self, org: str, id: str, draft: SecretDraft, taken: AlreadyExists
+    ) -> SecretSummary:
+        earlier = await self._store.find_one(Secret, org=org, where={"_id": id})
+        if earlier is None:
+            raise AlreadyExists(
+                "Secret with this name already exists for this organization.", **taken.facts
+            ) from taken
+        if earlier.deleted_at is not None:
+            raise Conflict("The secret of this key was deleted: send a new key.")
+        asked = (draft.name, draft.secret_type, draft.credentials.server, _plain(draft.credentials))
+        plain = self._vault.open(earlier.sealed, org=earlier.org, record=earlier.uuid)
+        if asked != (earlier.name, earlier.secret_type, earlier.server, plain):
+            raise KeyReused("This key was used for another request: send a new key.")
+        return (await self._summarised(earlier)).model_copy(update={"replayed": True})
 
     async def _find(self, org: str, wanted: str) -> Secret:
         id = _uuid(wanted)

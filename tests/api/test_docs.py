@@ -53,6 +53,34 @@ def test_guarded_operations_ask_for_a_token(document: dict[str, Any]) -> None:
         assert ("security" in operation) is not bool(is_open), name
 
 
+BEARS_A_REPEAT = {
+    "/yard/v1/login": "each login is a session of its own",
+    "/yard/v1/refresh": "a repeat gets another access token of the same session",
+    "/yard/v1/logout": "what has ended stays ended",
+    "/yard/v1/containers/{uuid}/stop": "a repeat does nothing",
+    "/yard/v1/containers/{uuid}/run": "what a model does is the model's affair",
+    "/yard/v1/dead-letters/{id}/requeue": "the letter is gone after the first",
+    "/yard/v1/secrets/rotate-key": "what is sealed with the newest key is skipped",
+    "/yard/v1/uploads": "an upload that nobody continues expires",
+    "/yard/v1/uploads/present": "it only looks",
+}
+
+
+def test_whatever_makes_a_record_takes_an_idempotency_key(document: dict[str, Any]) -> None:
+    posts = {
+        path: operation["post"]
+        for path, operation in document["paths"].items()
+        if path.startswith("/yard/") and "post" in operation
+    }
+    keyed = {
+        path
+        for path, operation in posts.items()
+        if "Idempotency-Key" in {each["name"] for each in operation.get("parameters", [])}
+    }
+    assert keyed | set(BEARS_A_REPEAT) == set(posts)
+    assert not keyed & set(BEARS_A_REPEAT)
+
+
 def test_what_is_hidden_is_not_documented(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name in ("Image", "Container", "Node", "Token"):

@@ -289,8 +289,12 @@ async def test_new_credentials_are_tried_once_and_the_finding_is_noted(
 
 
 async def test_our_own_door_keeps_and_deletes_by_name(door: Door) -> None:
-    made = await call(door, "POST", "/yard/v1/secrets", json={"name": "mine", "data": DATA})
+    once = {"json": {"name": "mine", "data": DATA}, "headers": {"Idempotency-Key": "once"}}
+    made = await call(door, "POST", "/yard/v1/secrets", **once)
     assert (made.status_code, made.json()["server"]) == (201, "registry.test:5000")
+    again = await call(door, "POST", "/yard/v1/secrets", **once)
+    assert (again.status_code, again.json()["uuid"]) == (201, made.json()["uuid"])
+    assert again.headers["idempotency-replayed"] == "true"
     assert "hunter2" not in made.text
     listed = await call(door, "GET", "/yard/v1/secrets")
     assert [each["name"] for each in listed.json()["items"]] == ["mine"]
@@ -301,9 +305,10 @@ async def test_our_own_door_keeps_and_deletes_by_name(door: Door) -> None:
 
 
 async def test_only_the_installations_own_turn_the_key(app: FastAPI, door: Door) -> None:
-    async with await client(app, door.org, Role.MEMBER) as http:
-        assert (await http.post("/yard/v1/secrets/rotate-key")).status_code == 403
     home = app.state.services.settings.org_id
+    for org, role in ((door.org, Role.MEMBER), (home, Role.MEMBER), (home, Role.NODE)):
+        async with await client(app, org, role) as http:
+            assert (await http.post("/yard/v1/secrets/rotate-key")).status_code == 403
     async with await client(app, home, Role.ADMIN) as http:
         answer = await http.post("/yard/v1/secrets/rotate-key")
     assert (answer.status_code, answer.json()["unreadable"]) == (200, [])

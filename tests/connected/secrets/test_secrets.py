@@ -17,8 +17,10 @@ from pipeline.core.outbox import Outbox
 from pipeline.core.secrets import Secrets
 from pipeline.errors import (
     AlreadyExists,
+    Conflict,
     InvalidInput,
     InvalidReference,
+    KeyReused,
     Misconfigured,
     NotFound,
     YardError,
@@ -60,7 +62,7 @@ async def test_a_host_that_is_none_is_refused(secrets: Secrets) -> None:
 
 async def test_what_is_shown_of_a_secret_has_no_value(secrets: Secrets) -> None:
     kept = await keep(secrets)
-    assert set(SecretSummary.model_fields) == {
+    assert set(kept.model_dump()) == {
         "uuid",
         "name",
         "secret_type",
@@ -109,6 +111,28 @@ async def test_of_two_that_race_for_a_name_one_wins(secrets: Secrets) -> None:
     made = await asyncio.gather(*(keep(secrets) for _ in range(6)), return_exceptions=True)
     assert [type(each) for each in made].count(SecretSummary) == 1
     assert [type(each) for each in made].count(AlreadyExists) == 5
+
+
+async def test_a_repeat_with_the_same_key_keeps_one_secret(secrets: Secrets) -> None:
+    async def create(key: str = "k", **changed: Any) -> SecretSummary:
+        data = {"server": HOST, "username": "ada", "password": HIDDEN}
+        wanted = {"name": "mine", "secret_type": "registry", "data": data}
+        return await secrets.create(ADA, **(wanted | changed), key=key)
+
+    made = await asyncio.gather(*(create() for _ in range(5)))
+    assert {each.uuid for each in made} == {made[0].uuid}
+    assert sorted(each.replayed for each in made) == [False, True, True, True, True]
+    assert "replayed" not in made[0].model_dump_json()
+    assert len(await secrets.list(ADA)) == 1
+    other = {"server": HOST, "username": "ada", "password": "another"}
+    for changed in ({"name": "x"}, {"data": other}):
+        with pytest.raises(KeyReused):
+            await create(**changed)
+    with pytest.raises(AlreadyExists):
+        await create(key="other")
+    await secrets.delete(ADA, "mine")
+    with pytest.raises(Conflict):
+        await create()
 
 
 async def test_a_uuid_wins_over_a_name_that_looks_like_it(secrets: Secrets) -> None:
