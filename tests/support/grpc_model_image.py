@@ -58,7 +58,9 @@ def _layer() -> Layer:
     with Tar() as tar:
         for line in sorted(set(listing.stdout.splitlines())):
             source = Path(line)
-            inside = Path(APP, source.relative_to(ROOT)) if source.is_relative_to(ROOT) else source
+            # The environment of the packages may lie below the sources, and stays where it is.
+            is_ours = source.is_relative_to(ROOT / "tests")
+            inside = Path(APP, source.relative_to(ROOT)) if is_ours else source
             mode = 0o755 if os.access(source, os.X_OK) else 0o644
             tar.add(str(inside).lstrip("/"), source.read_bytes(), mode=mode)
     return Layer(tar.content, gzip.compress(tar.content, compresslevel=1, mtime=0))
