@@ -11,7 +11,6 @@ from schemas.states import ImageStatus
 
 UPLOADING: Final = "Uploading container image"
 CHECKING: Final = "Checking status endpoint"
-LOADED_STEP: Final = 2
 
 
 def describe(image: Image, load: LoadTest) -> dict[str, Any]:

@@ -20,8 +20,6 @@ URL = f"{PREFIX}public_url"
 SECRET = f"{PREFIX}secret"
 HEALTH = f"{PREFIX}health"
 
-READ_ONLY = frozenset({HEALTH, "created_at", "updated_at"})
-
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
