@@ -33,6 +33,7 @@ from pipeline.core.model_containers import address_of
 from pipeline.core.model_services import ModelServices
 from pipeline.core.nodes import Nodes
 from pipeline.core.outbox import Outbox
+from pipeline.core.own_registry import OwnRegistry
 from pipeline.core.placing import Placing
 from pipeline.core.registry_services import RegistryServices
 from pipeline.core.secret_logins import SecretLogins
@@ -135,7 +136,7 @@ def _joined(ground: _Ground) -> Services:
     )
     leases = Leases(store)
     secrets = Secrets(store, outbox, settings, clock)
-    images = Images(store, outbox, secrets, clock)
+    images = Images(store, outbox, secrets, OwnRegistry(store, settings.registry), clock)
     containers = Containers(store, outbox, images, leases, clock)
     logs = Logs(bus, containers)
     model = ModelServices.build(

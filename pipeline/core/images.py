@@ -25,6 +25,7 @@ from schemas.states import ContainerStatus, ImageStatus
 if TYPE_CHECKING:
     from pipeline.adapters.store import Store
     from pipeline.core.outbox import Outbox
+    from pipeline.core.own_registry import OwnRegistry
     from pipeline.core.secrets import Secrets
 
 DELETE_ATTEMPTS = 10
@@ -35,9 +36,15 @@ class Images:
     """Every call acts for the organisation of its caller and sees nothing of others."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, secrets: Secrets, clock: records.Clock
+        self,
+        store: Store,
+        outbox: Outbox,
+        secrets: Secrets,
+        own: OwnRegistry,
+        clock: records.Clock,
     ) -> None:
         self._store = store
+        self._own = own
         self._outbox = outbox
         self._secrets = secrets
         self._clock = clock
@@ -51,6 +58,7 @@ class Images:
         """
         placement.require_versions(spec.needs or Needs())
         parts = references.parse(spec.reference)
+        await self._own.require_ones_own(caller.org, parts)
         wanted = spec.secret or await registry_directory.secret_for(self._store, caller.org, parts)
         if wanted is None:
             return await self._submit(caller, spec, parts, key, None)

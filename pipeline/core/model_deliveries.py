@@ -10,6 +10,7 @@ from pipeline.core import model_events, records
 from pipeline.core.images import announce
 from pipeline.core.model_endings import retired
 from pipeline.core.model_writes import Change, ModelWrites
+from pipeline.core.own_registry import OwnRegistry
 from pipeline.errors import Conflict, InvalidInput, InvalidReference, LostRace, NotFound
 from pipeline.rules import container_image, platforms, references, repositories
 from pipeline.rules.references import Reference
@@ -62,6 +63,7 @@ class ModelDeliveries:
         self._secrets = secrets
         self._link_timeout_s = settings.link_timeout_s
         self._registry = settings.registry
+        self._own = OwnRegistry(store, settings.registry)
         self._clock = clock
 
     async def link(
@@ -79,6 +81,7 @@ class ModelDeliveries:
         """
         current = await self._writes.load(caller.org, model, version)
         reference = _parse(link.url)
+        await self._own.require_ones_own(caller.org, reference)
         if platform is not None:
             platforms.parse(platform)
         delivery = _delivery(current, patience_s=self._link_timeout_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from typing import Final, NamedTuple
 
@@ -43,6 +44,35 @@ def place(org: str, name: str | None, repo_tag: str | None, digest: str) -> Plac
 def of_version(identifier: str, version: str) -> Place:
     """Where the image of a model's version lies. Tags know no `+`."""
     return Place(f"{MODELS}/{identifier}", version.replace("+", "_"))
+
+
+def is_same_registry(one: str, other: str) -> bool:
+    """Both `host:port`. A machine's own addresses are all the same to it."""
+    (name, _, port), (other_name, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    are_local = _is_loopback(name) and _is_loopback(other_name)
+    return one == other or (port == other_port and are_local)
+
+
+def is_kept_for_others(org: str, repository: str) -> bool:
+    """Whether a repository is one of those where another organisation's images or layers lie."""
+    kind, _, rest = repository.partition("/")
+    owner, _, path = rest.partition("/")
+    is_kept = kind == LAYERS or (kind == IMAGES and path)
+    return bool(is_kept) and owner != _component(org)
+
+
+def model_of(repository: str) -> str | None:
+    """Identifier of the model whose images would lie there."""
+    kind, _, rest = repository.partition("/")
+    return rest if kind == MODELS and rest and "/" not in rest else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def _parsed(text: str | None) -> Place | None:

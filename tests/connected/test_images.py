@@ -11,6 +11,7 @@ import pytest
 from pipeline.adapters.store import Store
 from pipeline.core.images import Images
 from pipeline.core.outbox import Outbox
+from pipeline.core.own_registry import OwnRegistry
 from pipeline.core.secrets import Secrets
 from pipeline.core.validation import Validation
 from pipeline.errors import (
@@ -41,7 +42,8 @@ class Yard:
     def __init__(self, store: Store, outbox: Outbox, sent: Sent, world: World) -> None:
         self.clock, self.store, self.sent, self.world = Clock(), store, sent, world
         self.secrets = Secrets(store, outbox, settings(), self.clock)
-        self.images = Images(store, outbox, self.secrets, self.clock)
+        own = OwnRegistry(store, settings().registry)
+        self.images = Images(store, outbox, self.secrets, own, self.clock)
         self.validation = Validation(
             store, outbox, world.client, self.secrets, timeout_s=60, clock=self.clock
         )

@@ -24,6 +24,7 @@ from pipeline.core.images import Images
 from pipeline.core.leases import Leases
 from pipeline.core.nodes import Nodes
 from pipeline.core.outbox import Outbox
+from pipeline.core.own_registry import OwnRegistry
 from pipeline.core.placing import Placing
 from pipeline.core.registration import node_id
 from pipeline.core.secrets import Secrets
@@ -254,7 +255,7 @@ async def node_rig(
         assert isinstance(world, EngineWorld)
         engine = await stack.enter_async_context(DockerEngine.open(world.address))
         leases, clock = Leases(store), Clock()
-        images = Images(store, outbox, Secrets(store, outbox, given, clock), clock)
+        images = _images(store, outbox, given, clock)
         rig = NodeRig(
             settings=given,
             clock=clock,
@@ -304,3 +305,8 @@ def agent_of(rig: NodeRig, name: str) -> Agent:
         uuid=node_id(rig.settings.installation, name),
         clock=rig.clock,
     )
+
+
+def _images(store: Store, outbox: Outbox, settings: Settings, clock: Clock) -> Images:
+    secrets = Secrets(store, outbox, settings, clock)
+    return Images(store, outbox, secrets, OwnRegistry(store, settings.registry), clock)

@@ -103,3 +103,23 @@ async def test_an_upload_cannot_be_attached_to_a_version_of_somebody_else(
     headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "100", "Upload-Metadata": metadata}
     assert (await stranger.http.post("/yard/v1/uploads", headers=headers)).status_code == 404
     assert (await door.http.post("/yard/v1/uploads", headers=headers)).status_code == 201
+
+
+async def test_the_images_of_others_cannot_be_linked_or_submitted(
+    door: Door, stranger: Door, registry_host: str
+) -> None:
+    """The platform's own registry asks nobody who he is."""
+    made, theirs = await door.create(), await stranger.create()
+    sent = await made.call("POST", "container-image", **TAR)
+    assert sent.status_code == 201, sent.text
+    pushed = await door.http.post("/yard/v1/images", params={"name": "team/hidden:1"}, **TAR)
+    kept = [pushed.json()["reference"], f"{registry_host}/models/{made.identifier}:1.0.0"]
+    port = registry_host.rpartition(":")[2]
+    for reference in (*kept, *(each.replace(registry_host, f"localhost:{port}") for each in kept)):
+        link = {"registry": {"url": reference}}
+        answer = await theirs.call("POST", "container-image", json=link)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_reference")
+        submitted = await stranger.http.post("/yard/v1/images", json={"reference": reference})
+        assert submitted.status_code == 422, submitted.text
+    await made.delivered(kept[0])
+    await made.delivered(kept[1])
