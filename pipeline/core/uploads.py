@@ -245,8 +245,10 @@ class Uploads:
 
     def _require_place(self, upload: Upload, offset: int, length: int) -> None:
         """Raises Conflict for another offset than the upload's, TooLarge past its end."""
+        if upload.status is not UploadStatus.RECEIVING:
+            raise Conflict("All bytes of the upload are here: nothing can follow them.")
         size = self.offset(upload)
-        if upload.status is not UploadStatus.RECEIVING or size != offset:
+        if size != offset:
             raise Conflict(f"The upload is at {size}, not at {offset}: go on from there.")
         if offset + length > upload.length:
             raise TooLarge(f"The upload has {upload.length} bytes: nothing can follow them.")

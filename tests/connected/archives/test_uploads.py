@@ -220,6 +220,13 @@ async def test_nothing_follows_the_last_byte(upload: TusUpload) -> None:
     assert await upload.offset() == 0
 
 
+async def test_an_upload_that_is_whole_says_so(upload: TusUpload) -> None:
+    await upload.send(0)
+    answer = await upload.patch(len(ARCHIVE), b"x")
+    assert (answer.status_code, "nothing can follow" in answer.json()["detail"]) == (409, True)
+    await ended(upload)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
