@@ -102,9 +102,9 @@ class Piece(ABC):
             await self._process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nobody answers."""
+        """Connections stay open and nobody answers, from when this returns."""
         if self._process is not None:
-            self._process.signal(signal.SIGSTOP)
+            self._process.pause()
 
     def resume(self) -> None:
         if self._process is not None:

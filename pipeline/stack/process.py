@@ -63,6 +63,12 @@ class Process:
             except FileNotFoundError as error:
                 raise Misconfigured(f"{error.filename} is missing: run `make setup`.") from error
 
+    def pause(self) -> None:
+        """Returns when every thread of it stands still, or when it has ended."""
+        self.signal(signal.SIGSTOP)
+        if self.running:
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     def signal(self, number: int) -> None:
         """No-op when it has ended."""
         if self.running:

@@ -75,7 +75,8 @@ async def test_a_worker_killed_at_any_time_places_once(yard: Yard, served: str) 
 async def test_an_agent_killed_between_the_engines_effect_and_its_record_adopts_the_container(
     own_mongod: MongodPiece, system: System, served: str
 ) -> None:
-    system.settings["MONGO_URL"] = own_mongod.url
+    # The node must not be given up for lost before its agent is back.
+    system.settings |= {"MONGO_URL": own_mongod.url, "NODE_GRACE_S": "60"}
     api, _ = await system.api(), await system.worker()
     agent = await system.agent()
     await system.login(api)

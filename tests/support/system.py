@@ -27,14 +27,16 @@ BRISK = {
     "SWEEP_AGE_S": "1",
     "STUCK_AFTER_S": "4",
     "HEARTBEAT_INTERVAL_S": "0.5",
-    "NODE_GRACE_S": "3",
+    "NODE_GRACE_S": "5",
     "RECONCILE_INTERVAL_S": "2",
     "RESTART_BACKOFF_S": "0.5",
     "RESTART_BACKOFF_MAX_S": "2",
     "STOP_GRACE_S": "2",
     "ALLOW_PRIVATE_ADDRESSES": "true",
+    "ACCESS_TOKEN_S": "7200",
 }
-"""The same waits as in production, only shorter: no test has to sit through a minute."""
+"""The same waits as in production, only shorter: no test has to sit through a minute. Tokens
+live as long as a system does that many tests share."""
 
 
 class System:

@@ -138,11 +138,10 @@ async def test_percentages_are_told_as_bytes_arrive_and_never_fall(
         for at in range(0, len(ARCHIVE), step):
             yield ARCHIVE[at : at + step]
             await asyncio.sleep(0.02)
-            listed = (await http.get(IMAGES, params={"status": "UPLOADING"})).json()["items"]
-            halves.extend(item["upload"]["percentage"] for item in listed)
+            halves.extend(item["upload"]["percentage"] for item in await arriving(http, "slow"))
 
     headers = {"Content-Type": "application/x-tar", "Content-Length": str(len(ARCHIVE))}
-    answer = await http.post(IMAGES, content=slowly(), headers=headers)
+    answer = await http.post(IMAGES, content=slowly(), headers=headers, params={"name": "slow"})
     events = await told(bus, answer.json()["uuid"])
     kinds = [kind for kind, _ in events]
     assert kinds[:2] == ["created", "upload.started"]
@@ -176,15 +175,22 @@ async def test_deleting_an_image_while_it_arrives_ends_its_delivery(
         yield ARCHIVE[:1_000_000]
         deleted = False
         for at in range(1_000_000, len(ARCHIVE), 20_000):
-            listed = (await http.get(IMAGES, params={"status": "UPLOADING"})).json()["items"]
+            listed = await arriving(http, "unwanted")
             if listed and not deleted:
                 answer = await http.delete(f"{IMAGES}/{listed[0]['uuid']}")
                 deleted = answer.status_code == 200
             yield ARCHIVE[at : at + 20_000]
 
     headers = {"Content-Type": "application/x-tar", "Content-Length": str(len(ARCHIVE))}
-    answer = await http.post(IMAGES, content=endless(), headers=headers)
+    name = {"name": "unwanted"}
+    answer = await http.post(IMAGES, content=endless(), headers=headers, params=name)
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+async def arriving(http: httpx.AsyncClient, name: str) -> list[dict[str, Any]]:
+    """That of this test alone: what the one before it left may still be cleared."""
+    listed = await http.get(IMAGES, params={"status": "UPLOADING", "name": name})
+    return list(listed.json()["items"])
 
 
 async def test_four_archives_at_once_become_four_images(http: httpx.AsyncClient) -> None:
