@@ -154,16 +154,23 @@ async def test_zeros_below_a_quarter_of_a_gibibyte_are_no_bomb(http: httpx.Async
 async def test_a_sender_who_vanishes_leaves_nothing(
     http: httpx.AsyncClient, api: ApiProcess, files: RegistryFiles, clean: None
 ) -> None:
+    async def under_way() -> set[str]:
+        items = (await http.get(IMAGES, params={"status": "UPLOADING"})).json()["items"]
+        return {item["uuid"] for item in items}
+
+    async def is_listed() -> bool:
+        return bool(await under_way() - before)
+
+    async def is_gone() -> bool:
+        return not await is_listed()
+
+    before = await under_way()
     archive = docker_archive(an_image(), "team/model:1")
     _, writer = await posting(http, api, archive, archive[:-600_000])
     await eventually(lambda: bool(files.open_uploads(f"layers/{ORG}")))
+    await eventually(is_listed)
     writer.transport.abort()
     await eventually(lambda: not files.open_uploads(f"layers/{ORG}"))
-    listed = {"status": "UPLOADING"}
-
-    async def is_gone() -> bool:
-        return (await http.get(IMAGES, params=listed)).json()["items"] == []
-
     await eventually(is_gone)
 
 
