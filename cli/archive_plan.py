@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
-from pipeline.rules.archives import Files, Stored, promised_digest
+from pipeline.rules.archive_files import Files, Stored, promised_digest
 
 DECLARATION: Final = "modelyard-present.json"
 WORTH_BYTES: Final = 64 * 1024

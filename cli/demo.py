@@ -21,7 +21,6 @@ from cli.progress import follow
 from cli.show import human_bytes
 from pipeline.errors import YardError
 from pipeline.rules import tus
-from pipeline.settings import Settings
 from pipeline.stack import sample_model
 from pipeline.stack.names import PIECES
 from schemas.upload import UploadWish
@@ -84,6 +83,7 @@ def demo() -> None:
 
 async def _with_stack(folder: Path, walk: Walk) -> bool:
     """False when it was interrupted. The stack is down again when this returns."""
+    from pipeline.settings import Settings
     from pipeline.stack.running import Wishes, run_stack
 
     walk.begin("Start broker, store, registry, engine, server, worker and agent")

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from cli.client import FAILED, out
-from pipeline.settings import Settings
 
 
 def doctor(
@@ -21,6 +20,7 @@ def doctor(
 
     The exit code is 1 when anything is.
     """
+    from pipeline.settings import Settings
     from pipeline.stack.checks import examine
 
     findings = asyncio.run(examine(Settings(), os.environ))

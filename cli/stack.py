@@ -1,7 +1,7 @@
 """`modelyard up` and `down`: the whole system on one machine.
 
-The stack is imported by the functions that run it: the SDKs below it take longer to load than most
-other commands take to finish.
+The stack and its settings are imported by the functions that need them: the SDKs below them take
+longer to load than most other commands take to finish.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.client import FAILED, err, out
 from pipeline.errors import YardError
-from pipeline.settings import Settings
 from pipeline.stack.detached import Facts, Voice, start_detached
 from pipeline.stack.names import PIECES
-from pipeline.stack.state import State
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+    from pipeline.stack.state import State
 
 
 def up(
@@ -50,7 +52,7 @@ def down() -> None:
     """Stop the embedded stack; its data stay in the state folder. Does nothing when none runs."""
     from pipeline.stack.leftovers import take_down
 
-    state = State(Settings().state)
+    state = _state()
     try:
         ran = asyncio.run(take_down(state))
     except YardError as error:
@@ -59,7 +61,7 @@ def down() -> None:
 
 
 def _start_in_background(ports: str, only: str) -> None:
-    state = State(Settings().state)
+    state = _state()
     run = state.run
     if run is not None and run.ready and run.supervisor.alive:
         err.print(f"Runs already from {state.folder} (process {run.pid}).", highlight=False)
@@ -88,11 +90,23 @@ def _run(only: frozenset[str], descriptor: int | None, *, auto_ports: bool) -> N
     wishes = Wishes(auto_ports=auto_ports, only=only)
     ready = voice.ready if voice else _announce
     try:
-        asyncio.run(run_stack(Settings(), os.environ, wishes, report=report, ready=ready))
+        asyncio.run(run_stack(_settings(), os.environ, wishes, report=report, ready=ready))
     except YardError as error:
         if voice:
             voice.failed(error.message)
         _fail(error)
+
+
+def _settings() -> Settings:
+    from pipeline.settings import Settings
+
+    return Settings()
+
+
+def _state() -> State:
+    from pipeline.stack.state import State
+
+    return State(_settings().state)
 
 
 def _report(text: str) -> None:
@@ -103,7 +117,7 @@ def _announce(facts: Facts) -> None:
     if "MODELYARD_TOKEN" in facts:
         out.print(f"Dashboard  {facts['MODELYARD_URL']}/", highlight=False, soft_wrap=True)
         out.print(f"Token      {facts['MODELYARD_TOKEN']}", highlight=False, soft_wrap=True)
-    env_file = State(Settings().state).env_file
+    env_file = _state().env_file
     err.print(f"All addresses and credentials: {env_file}", highlight=False, soft_wrap=True)
 
 

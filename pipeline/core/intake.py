@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.core.ingest_digests import Digests
 from pipeline.errors import ArchiveBomb, DigestMismatch
-from pipeline.rules import archives, compression
-from pipeline.rules.archives import Files, Stored
+from pipeline.rules import archive_files, archives, compression
+from pipeline.rules.archive_files import Files, Stored
 from pipeline.rules.expansion import Expansion
 from pipeline.rules.tar_parser import Data, Entry, Event, Kind
 
@@ -110,7 +110,7 @@ class Intake:
         head = b"".join(bytes(piece[:4]) for piece in file.waiting[:4])
         kind = compression.sniff(head[: compression.SNIFFED])
         file.digests = Digests(kind, self._expansion, self._threads)
-        file.expected = archives.promised_digest(file.path)
+        file.expected = archive_files.promised_digest(file.path)
         if file.size <= KEPT_FILE_BYTES and self._kept_bytes + file.size <= KEPT_BYTES:
             self._kept_bytes += file.size
             file.kept = []
@@ -120,7 +120,7 @@ class Intake:
 
     async def _is_present(self, file: _File) -> bool:
         """Then the bytes are only digested: the name must turn out to be true."""
-        likely = archives.likely_digest(file.path)
+        likely = archive_files.likely_digest(file.path)
         if likely is None:
             return False
         if likely not in self.present and await self._pushing.size_of(likely) != file.size:

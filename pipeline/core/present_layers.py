@@ -13,7 +13,7 @@ from pipeline.core.ingest_digests import Digests
 from pipeline.core.intake import Intake
 from pipeline.errors import ImageIncomplete, InvalidReference
 from pipeline.rules import archives, compression, references
-from pipeline.rules.archives import Files, Stored
+from pipeline.rules.archive_files import Files, Stored
 from pipeline.rules.compression import Compression
 from pipeline.rules.expansion import Expansion
 

@@ -18,7 +18,8 @@ from pipeline.errors import (
     WrongPlatform,
 )
 from pipeline.rules import archives, manifests, platforms, references
-from pipeline.rules.archives import Candidate, Files, Stored
+from pipeline.rules.archive_files import Files, Stored
+from pipeline.rules.archives import Candidate
 from pipeline.rules.compression import Compression
 from pipeline.rules.manifests import Config
 from schemas.image import Platform
