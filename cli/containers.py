@@ -44,7 +44,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="Unique name.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="KEY=VALUE")] = None,
     port: Annotated[
-        list[str] | None, typer.Option("--port", "-p", help="[HOST:]CONTAINER[/udp]")
+        list[str] | None, typer.Option("--port", "-p", help=r"[HOST:]CONTAINER\[/udp]")
     ] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="Default: what the image needs.")] = None,
     gpu_model: Annotated[str | None, typer.Option(help="For instance nvidia-a100.")] = None,
