@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import FAILED, USAGE, Client, err, out, say
+from cli.named import Named, uuid_of
 from cli.progress import follow
 from cli.show import age, as_document, field, json_or_table
 
@@ -91,24 +92,29 @@ def list_(
 
 
 @app.command()
-def show(container: str) -> None:
+def show(container: Named) -> None:
     """Everything that is known about one container."""
-    as_document(Client().call("GET", f"/containers/{container}"))
+    client = Client()
+    uuid = uuid_of(client, "containers", container)
+    as_document(client.call("GET", f"/containers/{uuid}"))
 
 
 @app.command()
-def stop(container: str) -> None:
+def stop(container: Named) -> None:
     """Ask for a stop and wait for it. A stopped container keeps its logs."""
     client = Client()
-    record = client.call("POST", f"/containers/{container}/stop")
+    uuid = uuid_of(client, "containers", container)
+    record = client.call("POST", f"/containers/{uuid}/stop")
     record = follow(client, "containers", record, until={"STOPPED", "FAILED", "DELETED"})
     err.print(record["status"].lower())
 
 
 @app.command()
-def delete(container: str) -> None:
+def delete(container: Named) -> None:
     """Stop and remove it; its GPUs are free afterwards."""
-    record = Client().call("DELETE", f"/containers/{container}", params={"wait": 60})
+    client = Client()
+    uuid = uuid_of(client, "containers", container)
+    record = client.call("DELETE", f"/containers/{uuid}", params={"wait": 60})
     if record["status"] != "DELETED":
         err.print(f"asked for, but it is still {record['status']}: its node has not done it yet")
         raise typer.Exit(FAILED)
@@ -117,7 +123,7 @@ def delete(container: str) -> None:
 
 @app.command()
 def logs(
-    container: str,
+    container: Named,
     tail: Annotated[int, typer.Option(min=0, help="Last lines to begin with.")] = 100,
     since: Annotated[datetime | None, typer.Option(help="UTC time.")] = None,
     follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it writes.")] = False,
@@ -126,7 +132,9 @@ def logs(
     wanted = {"tail": tail, "follow": follow_, "since": since and since.isoformat() + "Z"}
     params = {key: value for key, value in wanted.items() if value is not None}
     headers = {"Accept": "application/x-ndjson"}
-    with Client().lines(f"/containers/{container}/logs", params=params, headers=headers) as lines:
+    client = Client()
+    path = f"/containers/{uuid_of(client, 'containers', container)}/logs"
+    with client.lines(path, params=params, headers=headers) as lines:
         for line in lines:
             if line:
                 entry = json.loads(line)
@@ -135,7 +143,7 @@ def logs(
 
 @app.command()
 def call(
-    container: str,
+    container: Named,
     data: Annotated[str, typer.Option(help="What to send: text, @FILE, or - for stdin.")] = "{}",
     content_type: Annotated[str, typer.Option(help="What it is.")] = "application/json",
     timeout: Annotated[float | None, typer.Option(help="Seconds for the whole call.")] = None,
@@ -143,10 +151,11 @@ def call(
     """Pass a call on to the model in a running container, and print its answer."""
     params = {} if timeout is None else {"timeout": timeout}
     options = {"params": params, "headers": {"Content-Type": content_type}}
-    with (
-        _content(data) as content,
-        Client().pieces("POST", f"/containers/{container}/run", content=content, **options) as said,
-    ):
+    client = Client()
+    with ExitStack() as stack:
+        content = stack.enter_context(_content(data))
+        path = f"/containers/{uuid_of(client, 'containers', container)}/run"
+        said = stack.enter_context(client.pieces("POST", path, content=content, **options))
         for piece in said.iter_bytes():
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.client import FAILED, Client, err, out, say
+from cli.named import Named, uuid_of
 from cli.progress import follow
 from cli.push import push
 from cli.show import age, as_document, field, json_or_table, size
@@ -69,15 +70,19 @@ def list_(
 
 
 @app.command()
-def show(image: str) -> None:
+def show(image: Named) -> None:
     """Everything that is known about one image."""
-    as_document(Client().call("GET", f"/images/{image}"))
+    client = Client()
+    uuid = uuid_of(client, "images", image)
+    as_document(client.call("GET", f"/images/{uuid}"))
 
 
 @app.command()
-def delete(image: str) -> None:
+def delete(image: Named) -> None:
     """Forget an image that no container uses."""
-    Client().call("DELETE", f"/images/{image}")
+    client = Client()
+    uuid = uuid_of(client, "images", image)
+    client.call("DELETE", f"/images/{uuid}")
     err.print("deleted")
 
 

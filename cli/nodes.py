@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client
+from cli.named import Named, uuid_of
 from cli.show import age, as_document, field, json_or_table, size
 
 app = typer.Typer(no_args_is_help=True, help="The machines that run containers.")
@@ -34,9 +35,11 @@ def list_(
 
 
 @app.command()
-def show(node: str) -> None:
+def show(node: Named) -> None:
     """Everything that is known about one node."""
-    as_document(Client().call("GET", f"/nodes/{node}"))
+    client = Client()
+    uuid = uuid_of(client, "nodes", node)
+    as_document(client.call("GET", f"/nodes/{uuid}"))
 
 
 def _gpus(item: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ from cli.main import app
 
 Reply = Callable[[httpx.Request], httpx.Response]
 
+CONTAINER = "3d8a5c1e-64a5-4c6a-9d4f-0d7b6e6f7a01"
+
 
 class Cut(httpx.SyncByteStream):
     """Begins to answer, and then the connection breaks."""
@@ -116,10 +118,10 @@ def test_the_exit_code_says_what_kind_of_failure_it_was(
 
 def test_a_deletion_that_is_not_done_is_not_called_done(server: Script) -> None:
     server.replies = [lambda _: httpx.Response(202, json={"status": "RUNNING"})]
-    done = CliRunner().invoke(app, ["containers", "delete", "some"])
+    done = CliRunner().invoke(app, ["containers", "delete", CONTAINER])
     assert done.exit_code == FAILED
     server.replies = [lambda _: httpx.Response(200, json={"status": "DELETED"})]
-    assert CliRunner().invoke(app, ["containers", "delete", "some"]).exit_code == 0
+    assert CliRunner().invoke(app, ["containers", "delete", CONTAINER]).exit_code == 0
 
 
 def test_a_shell_completes_commands() -> None:
