@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
@@ -16,7 +16,17 @@ from api.direct_body import VIEWS
 from pipeline.core.ingested import Piece
 from pipeline.errors import InvalidInput, MalformedRequest, TarTruncated
 
-RAW: Final = frozenset({"application/x-tar", "application/octet-stream", "application/gzip"})
+RAW: Final = frozenset(
+    {
+        "application/x-tar",
+        "application/octet-stream",
+        "application/gzip",
+        "application/x-gzip",
+        "application/zstd",
+        "application/x-zstd",
+    }
+)
+"""What an archive may be called; how it is compressed is told by its first bytes."""
 FORM: Final = "multipart/form-data"
 FIELD: Final = "file"
 
@@ -78,22 +88,25 @@ class _Form:
         self._is_file = False
         self._name = bytearray()
         self._value = bytearray()
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._field,
-                "on_header_value": self._text,
-                "on_header_end": self._header,
-                "on_part_data": self._data,
-                "on_end": self._end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._field,
+                    "on_header_value": self._text,
+                    "on_header_end": self._header,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise MalformedRequest("The form's boundary is too long.") from error
 
     def feed(self, chunk: bytes) -> list[bytes]:
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise MalformedRequest("The body is no multipart/form-data.") from error
         pieces, self.pieces = self.pieces, []
         return pieces

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from fastapi import Depends, Request
@@ -13,6 +13,7 @@ from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.answers import JSON
 from pipeline.rules import roles
 from pipeline.services import Services
 from schemas.access import Permission, Principal
@@ -46,8 +47,10 @@ class OpenRoute(APIRoute):
         if self.body_field is None:
             return handler
 
+        kinds = sorted({JSON, *_documented_kinds(self)})
+
         async def checked(request: Request) -> Response:
-            _require_json(request)
+            _require_json(request, kinds)
             return await handler(request)
 
         return checked
@@ -90,9 +93,14 @@ def _needs(dependant: Dependant) -> Iterator[Needs]:
         yield from _needs(dependency)
 
 
-def _require_json(request: Request) -> None:
+def _documented_kinds(route: APIRoute) -> Iterable[str]:
+    """Other bodies of the same path, which another route reads."""
+    body: dict[str, dict[str, Any]] = (route.openapi_extra or {}).get("requestBody", {})
+    return body.get("content", {})
+
+
+def _require_json(request: Request, kinds: list[str]) -> None:
+    """HTTPException 415 names `kinds`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (
-        kind.startswith("application/") and kind.endswith("+json")
-    ):
-        raise HTTPException(415, "Send the body as application/json.")
+    if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise HTTPException(415, f"Send the body as {' or '.join(kinds)}.")

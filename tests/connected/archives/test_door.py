@@ -22,7 +22,14 @@ from tests.support.images import busybox_image, prints
 IMAGES = "/yard/v1/images"
 IMAGE = busybox_image(command=prints("hello"), random_layers=(4_000_000,), seed=21)
 ARCHIVE = docker_archive(IMAGE, "team/hello:3")
-RAW = ("application/x-tar", "application/octet-stream", "application/gzip")
+RAW = (
+    "application/x-tar",
+    "application/octet-stream",
+    "application/gzip",
+    "application/x-gzip",
+    "application/zstd",
+    "application/x-zstd",
+)
 
 
 @pytest.fixture
@@ -66,6 +73,12 @@ async def test_an_archive_may_come_in_chunks_without_a_length(http: httpx.AsyncC
     headers = {"Content-Type": "application/x-tar"}
     answer = await http.post(IMAGES, content=pieces(ARCHIVE, 10_000), headers=headers)
     assert answer.status_code == 201, answer.text
+
+
+async def test_a_boundary_that_is_too_long_is_refused(http: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary={'b' * 300}"}
+    answer = await http.post(IMAGES, content=b"--bbb", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
 
 @pytest.mark.parametrize("content", [ARCHIVE, gzip.compress(ARCHIVE, 1)], ids=["tar", "gzip"])

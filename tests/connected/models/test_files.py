@@ -34,6 +34,14 @@ async def test_a_test_input_is_kept_under_a_declared_name(door: Door) -> None:
             {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
             400,
         ),
+        (
+            {"name": "input"},
+            {
+                "content": b"x",
+                "headers": {"Content-Type": f"multipart/form-data; boundary={'b' * 300}"},
+            },
+            400,
+        ),
         ({"name": "input"}, {"files": {"file": bytes(11 * 1024 * 1024)}}, 413),
     ],
 )
