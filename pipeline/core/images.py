@@ -73,13 +73,15 @@ class Images:
         return image
 
     async def find(self, caller: Principal, wanted: str) -> Image:
-        """By uuid, by chosen name, or by reference; of several, a READY one, then the newest."""
-        named = {"$or": [{"_id": wanted}, {"name": wanted}, {"reference": wanted}]}
-        for status in (ImageStatus.READY.value, {"$ne": ImageStatus.DELETED.value}):
-            where = named | {"status": status}
-            if found := await self._store.find(Image, org=caller.org, where=where, limit=1):
-                return found[0]
-        raise NotFound(f"There is no image called {wanted}: submit it first.")
+        """By uuid, else by the name somebody chose, else the newest one of that name or reference.
+
+        Of those that share a name or reference, a READY one comes first. Raises NotFound.
+        """
+        image = await self._store.find_one(Image, org=caller.org, where={"_id": wanted})
+        image = image or await self._named(caller.org, wanted)
+        if image is None or image.status is ImageStatus.DELETED:
+            raise NotFound(f"There is no image called {wanted}: submit it first.")
+        return image
 
     async def list(
         self,
@@ -132,6 +134,17 @@ class Images:
         )
         await self._outbox.send(image)
         return image
+
+    async def _named(self, org: str, wanted: str) -> Image | None:
+        """What nobody chose is not unique: pushes may share a name."""
+        living: dict[str, Any] = {"status": {"$ne": ImageStatus.DELETED.value}}
+        chosen = {"name": wanted, "named": True} | living
+        called = {"$or": [{"name": wanted}, {"reference": wanted}]}
+        ready = called | {"status": ImageStatus.READY.value}
+        for where in (chosen, ready, called | living):
+            if found := await self._store.find(Image, org=org, where=where, limit=1):
+                return found[0]
+        return None
 
     async def _submit(
         self,

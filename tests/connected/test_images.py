@@ -194,6 +194,32 @@ async def test_of_many_of_the_same_reference_the_ready_one_is_found(yard: Yard) 
         await yard.images.find(EVE, REFERENCE)
 
 
+async def test_an_image_called_like_the_uuid_of_another_is_not_run_in_its_place(
+    yard: Yard,
+) -> None:
+    ready = {"status": ImageStatus.READY}
+    meant = await yard.store.insert(made.image(**ready))
+    for hijacker in ({"name": meant.uuid, "named": True}, {"reference": meant.uuid}):
+        await yard.store.insert(made.image(**ready, **hijacker, at=made.after(9)))
+    assert (await yard.images.find(ADA, meant.uuid)).uuid == meant.uuid
+    await yard.images.delete(ADA, meant.uuid)
+    with pytest.raises(NotFound):
+        await yard.images.find(ADA, meant.uuid)
+
+
+async def test_a_chosen_name_goes_before_pushes_of_that_name_whatever_their_age(
+    yard: Yard,
+) -> None:
+    chosen = await yard.store.insert(made.image(named=True))
+    pushed = [
+        await yard.store.insert(made.image(status=ImageStatus.READY, at=made.after(number)))
+        for number in (2, 1)
+    ]
+    assert (await yard.images.find(ADA, "model")).uuid == chosen.uuid
+    await yard.images.delete(ADA, chosen.uuid)
+    assert (await yard.images.find(ADA, "model")).uuid == pushed[0].uuid
+
+
 # --- deleting it ------------------------------------------------------------------------------
 
 

@@ -137,9 +137,15 @@ QUERIES = {
     "images of a status": (Image, {"org": ORG, "status": "READY"}, True),
     "images of a name": (Image, {"org": ORG, "name": "x", **_BY_STATUS}, True),
     "images of a digest": (Image, {"org": ORG, "digest": "x"}, False),
-    "an image by whatever": (
+    "an image by its id": (Image, {"org": ORG, "_id": "x"}, False),
+    "an image by its chosen name": (
         Image,
-        {"org": ORG, "$or": [{"_id": "x"}, {"name": "x"}, {"reference": "x"}], **_BY_STATUS},
+        {"org": ORG, "name": "x", "named": True, **_BY_STATUS},
+        True,
+    ),
+    "an image by name or reference": (
+        Image,
+        {"org": ORG, "$or": [{"name": "x"}, {"reference": "x"}], **_BY_STATUS},
         False,
     ),
     "a later page": (
