@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline import tasks
 from pipeline.adapters.store import EVERY_ORG
-from pipeline.core import records, upload_events
+from pipeline.core import archive_requests, records, upload_events
+from pipeline.core.images import DELETED
 from pipeline.core.ingest import Ingest
 from pipeline.core.ingested import Ingested, Piece, Wish
 from pipeline.core.upload_meter import UNDER_WAY, Meter
@@ -26,7 +27,7 @@ from pipeline.errors import (
     StoreUnavailable,
     YardError,
 )
-from pipeline.rules import platforms, repositories
+from pipeline.rules import image_names, repositories
 from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.image import Finding, Image, ImageSource, Progress, ReferenceParts, Severity
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 WRITE_TRIES: Final = 5
 ABANDONED: Final = timedelta(seconds=120)
 """A delivery in one request that shows no sign of life for this long lost its process."""
-UNNAMED: Final = "upload"
 
 
 class Deliveries:
@@ -72,14 +72,16 @@ class Deliveries:
     ) -> Image:
         """The record of an image of which nothing is here yet: PENDING.
 
-        Idempotent per `uuid`. Raises TooLarge, InvalidInput for a malformed platform.
+        Idempotent per `uuid`: raises KeyReused when the repeat asks for something else. Raises
+        TooLarge, InvalidInput for a malformed name or platform, AlreadyExists when the name is one
+        that somebody chose for an image by reference.
         """
         self._ingest.require_size(total or 0)
-        if wish.platform:
-            platforms.parse(wish.platform)
+        name = archive_requests.require_sound(wish)
         at = self._clock()
-        name = wish.name or wish.repo_tag or wish.filename or UNNAMED
-        repository = repositories.place(caller.org, wish.name, wish.repo_tag, UNNAMED).repository
+        repository = repositories.place(
+            caller.org, wish.name, wish.repo_tag, archive_requests.UNNAMED
+        ).repository
         image = Image(
             uuid=uuid or records.new_id(),
             org=caller.org,
@@ -92,16 +94,11 @@ class Deliveries:
             requested_platform=wish.platform,
             source=source,
             upload=Progress(total_bytes=total),
+            request_hash=archive_requests.fingerprint(wish, source, total),
             created_by=caller.id,
         )
         image.outbox = upload_events.started(image, at=at, actor=caller.id)
-        try:
-            image = await self._store.insert(image)
-        except AlreadyExists:
-            known = await self._store.get(Image, image.uuid, org=image.org)
-            return known.model_copy(update={"replayed": True})
-        await self._outbox.send(image)
-        return image
+        return await self._insert(image, wish.name or wish.repo_tag)
 
     def meter(self, image: Image) -> Meter:
         """To open around bytes of the image that arrive."""
@@ -186,6 +183,20 @@ class Deliveries:
             for image in await self._store.find(Image, org=EVERY_ORG, where=where, limit=100):
                 await self.fail(image, asyncio.CancelledError())
 
+    async def _insert(self, image: Image, asked: str | None) -> Image:
+        mine = {"_id": image.uuid}
+        if earlier := await self._store.find_one(Image, org=image.org, where=mine):
+            return archive_requests.replayed(earlier, image)
+        if asked is not None:
+            await archive_requests.refuse_chosen(self._store, image.org, asked)
+        try:
+            image = await self._store.insert(image)
+        except AlreadyExists:
+            earlier = await self._store.get(Image, image.uuid, org=image.org)
+            return archive_requests.replayed(earlier, image)
+        await self._outbox.send(image)
+        return image
+
     async def _keep(self, image: Image, ingested: Ingested, wish: Wish) -> Image:
         """The image as READY. When that cannot be, its tag is taken back."""
         values = _values(image, ingested, wish)
@@ -202,14 +213,14 @@ class Deliveries:
             except LostRace:
                 image = await self._store.get(Image, image.uuid, org=image.org)
             except NotFound:
-                raise Conflict("The image was deleted while its archive arrived.") from None
+                raise Conflict(DELETED) from None
             except StoreUnavailable:
                 if not tries_left:
                     raise
             if image.status is ImageStatus.READY and image.digest == ingested.digest:
                 return image  # an earlier try got through, and its answer did not
             if image.status not in UNDER_WAY:
-                raise Conflict(image.reason or "The image was deleted meanwhile.")
+                raise Conflict(image.reason or DELETED)
         raise Conflict("The image is changed too often to be finished: send it again.")
 
     async def _ready(self, image: Image, values: dict[str, Any]) -> Image:
@@ -243,8 +254,8 @@ def _values(image: Image, ingested: Ingested, wish: Wish) -> dict[str, Any]:
     done = Progress(done_bytes=received, total_bytes=received, percentage=100)
     name = image.name
     if image.delivery is None:
-        archived = next(iter(ingested.repo_tags), ingested.reference)
-        name = wish.name or wish.repo_tag or archived
+        archived = image_names.shown(next(iter(ingested.repo_tags), None))
+        name = wish.name or wish.repo_tag or archived or ingested.reference
     return {
         "name": name,
         "reference": ingested.reference,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.core.secrets import Secrets
 
 DELETE_ATTEMPTS = 10
-DELETED = "deleted"
+DELETED = "The image was deleted: bring it again if it is wanted still."
 
 
 class Images:

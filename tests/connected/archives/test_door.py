@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from pipeline.adapters.bus import Bus
+from pipeline.core.images import DELETED
 from pipeline.rules import topology
 from tests.connected.archives.conftest import pieces
 from tests.connected.archives.test_ingest import run
@@ -141,6 +142,43 @@ async def test_a_repeat_with_the_same_key_gets_the_image_of_the_first_request(
     assert again.json()["uuid"] == first.json()["uuid"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"params": {"name": "other"}}, {"params": {"platform": "linux/amd64"}}, {"content": b"short"}],
+)
+async def test_a_key_of_another_archive_is_refused(
+    http: httpx.AsyncClient, change: dict[str, Any]
+) -> None:
+    headers = {"Content-Type": "application/x-tar", "Idempotency-Key": "archive-2"}
+    request = {"content": ARCHIVE, "headers": headers}
+    assert (await http.post(IMAGES, **request)).status_code == 201
+    answer = await http.post(IMAGES, **request | change)
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_pushes_of_one_name_replace_each_other_but_no_image_by_reference(
+    http: httpx.AsyncClient,
+) -> None:
+    push = {"content": ARCHIVE, "headers": {"Content-Type": "application/x-tar"}}
+    for _ in range(2):
+        assert (await http.post(IMAGES, **push, params={"name": "pushed"})).status_code == 201
+    body = {"reference": "127.0.0.1:9/team/model:1", "name": "chosen"}
+    chosen = (await http.post(IMAGES, json=body)).json()
+    answer = await http.post(IMAGES, **push, params={"name": "chosen"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "already_exists")
+    assert "delete it or choose another name" in answer.json()["detail"]
+    await http.delete(f"{IMAGES}/{chosen['uuid']}")
+    assert (await http.post(IMAGES, **push, params={"name": "chosen"})).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "x" * 256])
+async def test_a_name_that_cannot_be_shown_is_refused(http: httpx.AsyncClient, name: str) -> None:
+    headers = {"Content-Type": "application/x-tar"}
+    answer = await http.post(IMAGES, content=ARCHIVE, headers=headers, params={"name": name})
+    assert answer.status_code == 422
+    assert "name" in answer.text
+
+
 async def test_percentages_are_told_as_bytes_arrive_and_never_fall(
     http: httpx.AsyncClient, bus: Bus
 ) -> None:
@@ -198,6 +236,7 @@ async def test_deleting_an_image_while_it_arrives_ends_its_delivery(
     name = {"name": "unwanted"}
     answer = await http.post(IMAGES, content=endless(), headers=headers, params=name)
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert answer.json()["detail"] == DELETED
 
 
 async def arriving(http: httpx.AsyncClient, name: str) -> list[dict[str, Any]]:

@@ -245,6 +245,7 @@ async def test_an_upload_that_is_whole_says_so(upload: TusUpload) -> None:
             404,
         ),
         ({"Upload-Length": "5", "Upload-Metadata": metadata(platform="a/b/c/d")}, 422),
+        ({"Upload-Length": "5", "Upload-Metadata": metadata(name="x" * 300)}, 422),
     ],
 )
 async def test_an_upload_that_cannot_be_is_not_created(
