@@ -115,7 +115,9 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     methods = Methods(app)
     failures.install(app, doors, methods)
     # The last one added sees a request first.
-    app.add_middleware(bodies.BodyCap, max_bytes=settings.body_max_bytes)
+    app.add_middleware(
+        bodies.BodyCap, max_bytes=settings.body_max_bytes, silence_s=settings.request_silence_s
+    )
     app.add_middleware(failures.Unforeseen, doors=doors)
     app.add_middleware(Counted, metrics=measured)
     app.add_middleware(HeadAsGet, methods=methods)

@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
+from api.bodies import heard
 from pipeline.errors import InvalidInput, TooLarge
 from pipeline.rules import strict_json
 
@@ -67,10 +68,12 @@ async def read_object(request: Request) -> bytes:
 
 
 async def _capped(request: Request) -> bytes:
-    """Also of endpoints that stream other kinds of bodies. Raises TooLarge."""
-    most = request.app.state.services.settings.body_max_bytes
+    """Also of endpoints that stream other kinds of bodies. Raises TooLarge, HTTPException 408."""
+    settings = request.app.state.services.settings
+    most = settings.body_max_bytes
     body = bytearray()
-    async for piece in request.stream():
+    pieces = request.stream()
+    while piece := await heard(anext(pieces, b""), settings.request_silence_s):
         body += piece
         if len(body) > most:
             raise TooLarge(f"The body is larger than {most} bytes.")

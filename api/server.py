@@ -1,4 +1,4 @@
-"""The HTTP server process: uvicorn, with an end to stalled callers and an orderly stop."""
+"""The HTTP server process: uvicorn, with an end to callers who stall and an orderly stop."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from api.app import drain
 from api.direct_body import VIEWS, WORTH_BYTES, DirectBody
 from api.doors import Doors
 from api.lingering import Linger
+from api.old_http import Unframed
 from api.problems import Failure
 from pipeline.settings import Settings
 
@@ -30,15 +31,54 @@ class BoundedProtocol(HttpToolsProtocol):
 
     What a caller sent before the connection broke is handed on before the break is. Large bodies
     go past the parser where that is asked for. What is no HTTP is refused in the shape of its door.
+    The head of a request has to be here within `head_s`.
     """
 
     doors = Doors()
+    head_s = 30.0
     _stalled: asyncio.TimerHandle | None = None
+    _head: asyncio.TimerHandle | None = None
+    """Runs from the first byte of a request, and of the first request from the connection on."""
+    _has_begun = False
+    _fault = ""
+    """Of a head that the parser finds no fault in."""
     _missing = 0
     """Bytes of the body that were not parsed yet, where its length is known."""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        self._has_begun = True
+        if self._head is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()
+        super().data_received(data)
+
+    def _await_head(self) -> None:
+        self._head = self.loop.call_later(self.head_s, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._has_begun and not self.transport.is_closing():
+            why = f"The head of the request was not here within {self.head_s:g} s: send it again."
+            self._refuse(Failure(408, "request_timeout", why))
+        self.transport.close()
+
+    def _head_is_here(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
     def on_headers_complete(self) -> None:
+        self._head_is_here()
+        version, names = self.parser.get_http_version(), [name for name, _ in self.headers]
+        if version == "1.1" and names.count(b"host") != 1:
+            # The parser turns it into `send_400_response`.
+            self._fault = "A request of HTTP/1.1 names its Host, once."
+            raise ValueError(self._fault)
         super().on_headers_complete()
+        if version == "1.0" and self.cycle is not None:
+            self.cycle.send = Unframed(self.cycle)  # type: ignore[method-assign]
         self._missing = _length(self.headers)
         if self.cycle is not None:
             # uvicorn forgets what it holds of a body once the connection is lost.
@@ -47,12 +87,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.scope.setdefault("extensions", {})[VIEWS] = {"take": receive.take_views}
 
     def send_400_response(self, msg: str) -> None:
+        self._head_is_here()
+        self._refuse(Failure(400, "malformed_request", self._fault or msg))
+
+    def _refuse(self, failure: Failure) -> None:
+        """Ends the connection with an answer to what was no whole request."""
         target = getattr(self, "url", None) or b""
         path = unquote(target.partition(b"?")[0].decode("latin-1"))
-        answer = self.doors.answer(Failure(400, "malformed_request", msg), path)
+        answer = self.doors.answer(failure, path)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         lines = [b"%s: %s\r\n" % header for header in headers]
-        head = b"HTTP/1.1 400 Bad Request\r\n" + b"".join(lines)
+        head = f"HTTP/1.1 {failure.status} {failure.title}\r\n".encode() + b"".join(lines)
         self.transport.write(head + b"\r\n" + bytes(answer.body))
         self.transport.close()
 
@@ -86,6 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forgive()
+        self._head_is_here()
         super().connection_lost(exc)
 
     def _forgive(self) -> None:
@@ -139,7 +185,7 @@ def server(app: FastAPI, settings: Settings) -> Server:
         Linger(app),
         host=settings.api_host,
         port=settings.api_port,
-        http=_protocol(app),
+        http=_protocol(app, settings),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -152,9 +198,10 @@ def server(app: FastAPI, settings: Settings) -> Server:
     return Server(config, app)
 
 
-def _protocol(app: FastAPI) -> type[BoundedProtocol]:
+def _protocol(app: FastAPI, settings: Settings) -> type[BoundedProtocol]:
     class Protocol(BoundedProtocol):
         doors = app.state.doors
+        head_s = settings.request_silence_s
 
     return Protocol
 

@@ -160,6 +160,9 @@ class Settings(BaseSettings):
     # limits
     body_max_bytes: int = 1024 * 1024
     """Largest request body that is no upload."""
+    request_silence_s: float = Field(default=30, gt=0)
+    """The head of a request is here within this time, and of a body that is no upload a piece at
+    least this often; else the answer is 408, or the connection is closed."""
     filter_body_max_bytes: int = Field(default=64 * 1024, ge=2)
     """Of a search of the registry directory."""
     filter_depth_max: int = Field(default=10, ge=1, le=50)
