@@ -8,6 +8,8 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from pipeline import tasks
+
 T = TypeVar("T")
 
 AHEAD = 256
@@ -40,9 +42,7 @@ class Pump(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reading.cancel()
-        self._stopped.cancel()
-        await asyncio.gather(self._reading, self._stopped, return_exceptions=True)
+        await tasks.end(self._reading, self._stopped)
 
     async def take(self, timeout_s: float) -> list[T]:
         """What has arrived; empty when nothing came in time. Raises what the source raises."""

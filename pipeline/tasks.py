@@ -24,6 +24,18 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         _, left = await asyncio.wait(left, timeout=AGAIN_S)
 
 
+async def together(*work: Coroutine[Any, Any, Any]) -> None:
+    """Side by side until all have ended or one has failed, which is raised.
+
+    However it is left, nothing of it goes on; see `end` for why a TaskGroup does not do that.
+    """
+    running = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        await uncut(end(*running))
+
+
 async def uncut(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which goes on to its end however often its caller is cancelled.
 

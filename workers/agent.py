@@ -10,6 +10,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
+from pipeline import tasks
 from pipeline.adapters.bus import Bus
 from pipeline.core import container_files
 from pipeline.core.agent import Agent
@@ -31,7 +32,7 @@ async def serve(agent: Agent, bus: Bus, *, registry: CollectorRegistry, drain_s:
     async with _services(agent, bus), asyncio.TaskGroup() as group:
         looking_after = group.create_task(agent.run(), name="agent")
         await app.run(handling)
-        looking_after.cancel()
+        await tasks.end(looking_after)
 
 
 @asynccontextmanager

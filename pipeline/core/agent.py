@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline import tasks
 from pipeline.core import logs, records
 from pipeline.core.container_files import FileService
 from pipeline.core.counterparts import Counterparts
@@ -104,14 +105,11 @@ class Agent:
     async def run(self) -> None:
         """Heartbeat, watch and reconcile until cancelled.
 
-        Raises (in a group) Misconfigured when another machine is this node.
+        Raises Misconfigured when another machine is this node.
         """
         doubt = asyncio.Event()
         doubt.set()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat(doubt))
-            group.create_task(self._reconcile(doubt))
-            group.create_task(self.watching.watch())
+        await tasks.together(self._beat(doubt), self._reconcile(doubt), self.watching.watch())
 
     def logs(self, payload: bytes) -> AsyncIterator[bytes]:
         """Answers to one `pipeline.core.logs.LogRequest`."""

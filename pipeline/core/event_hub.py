@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from functools import partial
 from typing import Protocol
 
+from pipeline import tasks
 from pipeline.adapters.bus import Batch, Live, Position, StoredEvent
 from pipeline.adapters.bus_live import OnEvent, OnReset
 from pipeline.core.event_lanes import Frame, Lane, Wanted
@@ -77,8 +78,7 @@ class EventHub:
             yield hub
         finally:
             hub.drain()
-            feed.cancel()
-            await asyncio.wait({feed})
+            await tasks.end(feed)
 
     @property
     def live(self) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from pipeline.adapters.bus import Live
+from pipeline.adapters.bus_live import OnEvent, OnReset
 from pipeline.core import event_hub
 from pipeline.core.event_hub import EventHub
 from pipeline.core.event_lanes import Wanted
@@ -307,3 +310,26 @@ async def test_an_event_under_a_foreign_subject_is_passed_over(
         assert log._live is not None
         log._live.on_event(replace(log.happen("ours"), subject="yard.evt.acme.image"))
         assert [frame.data["kind"] for frame in await seen(reader, 1)] == ["ours"]
+
+
+async def test_it_closes_though_its_cancellation_was_swallowed(
+    log: FakeEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, swallowed = asyncio.Event(), asyncio.Event()
+    real = log.live
+
+    @asynccontextmanager
+    async def live(on_event: OnEvent, on_reset: OnReset) -> AsyncIterator[Live]:
+        try:
+            opening.set()
+            await asyncio.Future()
+        except asyncio.CancelledError:
+            swallowed.set()  # as a request does whose answer comes at the same moment
+        async with real(on_event, on_reset) as feed:
+            yield feed
+
+    monkeypatch.setattr(log, "live", live)
+    async with asyncio.timeout(5):
+        async with EventHub.open(log, buffer_frames=BUFFER):
+            await opening.wait()
+    assert swallowed.is_set()
