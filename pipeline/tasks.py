@@ -39,7 +39,8 @@ async def together(*work: Coroutine[Any, Any, Any]) -> None:
 async def uncut(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which goes on to its end however often its caller is cancelled.
 
-    Only then is the cancellation raised. For clearing up, which must not stay half done.
+    Only then is the cancellation raised, with what `work` raised as its cause. For clearing up,
+    which must not stay half done.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -49,7 +50,7 @@ async def uncut(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        raise cancelled
+        raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
 
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 BEAT_S: Final = 10.0
 """An upload without a new percent shows a sign of life this often."""
+AGAIN_S: Final = 1.0
 UNDER_WAY: Final = frozenset({ImageStatus.PENDING, ImageStatus.UPLOADING, ImageStatus.VALIDATING})
 
 
@@ -92,10 +93,7 @@ class Meter:
         """What was noted last is written, too."""
         await self._stop()
         if self._moved.is_set() and self._lost is None:
-            try:
-                await self._keep(is_percent=True)
-            except YardError as error:
-                log.warning("progress of %s is not shown: %s", self.image.uuid, error.message)
+            await self._is_shown(is_percent=True)
 
     async def _stop(self) -> None:
         writer, self._writer = self._writer, None
@@ -105,15 +103,9 @@ class Meter:
     async def _write(self) -> None:
         while self._lost is None:
             is_percent = await self._due()
-            try:
-                # Cut short, it would leave us with a record that we do not know.
-                await tasks.uncut(self._keep(is_percent))
-            except (LostRace, NotFound):
-                await self._reload()
-            except YardError as error:
-                # Progress is a courtesy; whether the image is stored decides at its end.
-                log.warning("progress of %s is not shown: %s", self.image.uuid, error.message)
-                await asyncio.sleep(1)
+            # Cut short, it would leave us with a record that we do not know.
+            if not await tasks.uncut(self._is_shown(is_percent)):
+                await asyncio.sleep(AGAIN_S)
 
     async def _due(self) -> bool:
         """True for news, False when it is only time for a sign of life."""
@@ -124,6 +116,29 @@ class Meter:
             return False
         self._moved.clear()
         return True
+
+    async def _is_shown(self, is_percent: bool) -> bool:
+        """False when the store does not take it now. What it raises nobody would hear at an end."""
+        try:
+            await self._keep(is_percent)
+        except (LostRace, NotFound):
+            return await self._is_reloaded()
+        except YardError as error:
+            self._warn(error)
+            return False
+        return True
+
+    async def _is_reloaded(self) -> bool:
+        try:
+            await self._reload()
+        except YardError as error:
+            self._warn(error)
+            return False
+        return True
+
+    def _warn(self, error: YardError) -> None:
+        # Progress is a courtesy; whether the image is stored decides at its end.
+        log.warning("progress of %s is not shown: %s", self.image.uuid, error.message)
 
     async def _keep(self, is_percent: bool) -> None:
         at, before = self._clock(), self.image

@@ -171,13 +171,27 @@ class Uploads:
         past the end, ChecksumMismatch, DiskFull; and Conflict when the image was superseded.
         """
         upload = await self.get(caller, id)
-        image = await self._store.get(Image, upload.image, org=upload.org)
-        await self.at_rest(upload)
         if upload.status is not UploadStatus.RECEIVING:
             self._require_place(upload, offset, length or 0)
+        await self.at_rest(upload)
+        try:
+            async with self._appending(upload, offset, length or 0, checksum) as appending:
+                yield appending
+        except (NotFound, Conflict):
+            # Somebody may have given it up meanwhile: then that is the reason.
+            await self.get(caller, id)
+            raise
+        if appending.offset == upload.length:
+            await self.complete(upload)
+
+    @asynccontextmanager
+    async def _appending(
+        self, upload: Upload, offset: int, length: int, checksum: Checksum | None
+    ) -> AsyncIterator[Appending]:
+        image = await self._image_of(upload)
         with ExitStack() as stack:
             file = stack.enter_context(self._files.locked(upload.uuid))
-            self._require_place(upload, offset, length or 0)
+            self._require_place(upload, offset, length)
             meter = self._deliveries.meter(image)
             appending = Appending(
                 self._files,
@@ -194,8 +208,6 @@ class Uploads:
                     await appending.finish()
                 finally:
                     await tasks.uncut(appending.keep())
-        if appending.offset == upload.length:
-            await self.complete(upload)
 
     async def complete(self, upload: Upload) -> Upload:
         """All bytes are here: whoever looks after whole uploads goes on with it. Idempotent."""
@@ -227,6 +239,13 @@ class Uploads:
         except NotFound:
             return
         await self._deliveries.fail(image, Gone(reason))
+
+    async def _image_of(self, upload: Upload) -> Image:
+        """Raises Conflict when it was deleted: who sends has never seen its id."""
+        try:
+            return await self._store.get(Image, upload.image, org=upload.org)
+        except NotFound as error:
+            raise Conflict("The image of this upload was deleted: begin a new upload.") from error
 
     async def _image(self, caller: Principal, wish: UploadWish, length: int) -> Image:
         if wish.model and wish.version:

@@ -278,6 +278,28 @@ async def test_an_upload_that_is_given_up_is_gone(upload: TusUpload, api: ApiPro
     assert not (api.settings.state / "uploads" / name).exists()
 
 
+async def test_an_upload_that_is_given_up_while_it_is_sent_is_gone_for_its_sender(
+    upload: TusUpload, api: ApiProcess
+) -> None:
+    async def until_deleted() -> AsyncIterator[bytes]:
+        yield ARCHIVE[:SHOWN]
+        await eventually(lambda: size_of(api, upload) > 0)
+        assert (await upload.delete()).status_code == 204
+        yield ARCHIVE[SHOWN:]
+
+    answer = await upload.patch(0, until_deleted())  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (410, "gone")
+
+
+async def test_nothing_follows_an_upload_that_failed(http: httpx.AsyncClient) -> None:
+    upload = TusUpload(http, b"no archive")
+    await upload.create()
+    await upload.send(0)
+    await ended(upload, "failed")
+    answer = await upload.patch(len(upload.content), b"x")
+    assert (answer.status_code, "nothing can follow" in answer.json()["detail"]) == (409, True)
+
+
 async def test_an_archive_that_cannot_be_used_says_why(
     http: httpx.AsyncClient, files: RegistryFiles
 ) -> None:
