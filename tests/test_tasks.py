@@ -1,3 +1,5 @@
+"""Background work ends when it is told to, also where a cancellation gets lost on the way."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,6 +7,59 @@ import asyncio
 import pytest
 
 from pipeline import tasks
+
+
+class Deaf:
+    """Swallows the first cancellation, as `asyncio.wait_for` may up to Python 3.11."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.ended = False
+
+    async def run(self) -> None:
+        self.started.set()
+        try:
+            await asyncio.Future()
+        except asyncio.CancelledError:
+            self.started.set()
+        try:
+            await asyncio.Future()
+        finally:
+            self.ended = True
+
+
+async def test_a_task_that_swallows_a_cancellation_ends_all_the_same() -> None:
+    deaf = Deaf()
+    task = asyncio.create_task(deaf.run())
+    await deaf.started.wait()
+    async with asyncio.timeout(5):
+        await tasks.end(task)
+    assert deaf.ended
+
+
+async def test_the_first_failure_ends_the_others_and_is_raised() -> None:
+    deaf = Deaf()
+
+    async def fail() -> None:
+        await deaf.started.wait()
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        async with asyncio.timeout(5):
+            await tasks.together(deaf.run(), fail())
+    assert deaf.ended
+
+
+async def test_what_is_cancelled_from_outside_leaves_nothing_running() -> None:
+    first, second = Deaf(), Deaf()
+    both = asyncio.create_task(tasks.together(first.run(), second.run()))
+    await first.started.wait()
+    await second.started.wait()
+    async with asyncio.timeout(5):
+        await tasks.end(both)
+    assert both.cancelled()
+    assert first.ended
+    assert second.ended
 
 
 async def test_what_uncut_work_raises_is_told_with_the_cancellation() -> None:

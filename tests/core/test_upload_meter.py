@@ -28,8 +28,8 @@ class Failing:
 
 
 def meter(store: Failing) -> Meter:
-    given: Any = (store, None, image())
-    return Meter(*given, clock=lambda: datetime.now(UTC))
+    given: Any = (store, None, image(), lambda: datetime.now(UTC))
+    return Meter(*given)
 
 
 @pytest.mark.parametrize("error", [NotFound("gone"), StoreUnavailable("away")])
