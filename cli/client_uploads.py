@@ -55,7 +55,7 @@ class UploadClient:
         if metadata:
             headers["Upload-Metadata"] = metadata
         answer = self._client.answer("POST", "/uploads", headers=headers)
-        return str(answer.headers["location"])
+        return self._client.header(answer, "location")
 
     def offset(self, address: str, length: int) -> int | None:
         """Where to go on; None when there is no such upload (any more). Raises Interrupted."""
@@ -69,7 +69,7 @@ class UploadClient:
             raise Interrupted(f"the server answered {answer.status_code}")
         self._client.require(answer)
         is_ours = answer.headers.get("upload-length") == str(length)
-        return int(answer.headers["upload-offset"]) if is_ours else None
+        return int(self._client.header(answer, "upload-offset")) if is_ours else None
 
     def send(
         self,
@@ -109,7 +109,7 @@ class UploadClient:
                 answer = self._http.get(address, timeout=30)
                 if answer.status_code not in AWAY:
                     self._client.require(answer)
-                    view: dict[str, Any] = answer.json()
+                    view = self._client.decode(answer)
                     if view["status"] in ("completed", "failed"):
                         return view
                     waiting(view["technicalInformation"] or "")
@@ -160,7 +160,7 @@ class UploadClient:
         if answer.status_code in AWAY:
             raise Interrupted(f"the server answered {answer.status_code}", answer)
         self._client.require(answer)
-        return int(answer.headers["upload-offset"])
+        return int(self._client.header(answer, "upload-offset"))
 
     def _give_up_after(self, since: float, error: Exception) -> None:
         answer = error.answer if isinstance(error, Interrupted) else None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from datetime import datetime
-from functools import partial
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from cli.client import FAILED, USAGE, Client, err, out, say
+from cli.call_content import content
+from cli.client import FAILED, Client, err, out, say
+from cli.console import refuse
 from cli.named import Named, uuid_of
 from cli.progress import follow
 from cli.show import age, as_document, field, json_or_table
@@ -24,8 +21,10 @@ app = typer.Typer(no_args_is_help=True, help="Run images and look after what run
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000)]
 
-PIECE_BYTES = 64 * 1024
-ENDS = {"RUNNING", "FAILED", "STOPPED", "LOST", "DELETED"}
+MOST_MEMORY_MIB = 2**30
+"""A pebibyte."""
+OVER = {"FAILED", "STOPPED", "LOST", "DELETED"}
+ENDS = {"RUNNING", *OVER}
 COLUMNS = [
     ("ID", field("uuid")),
     ("NAME", field("name")),
@@ -38,6 +37,21 @@ COLUMNS = [
 ]
 
 
+def _finite(given: float | None) -> float | None:
+    if given is not None and not math.isfinite(given):
+        raise typer.BadParameter(f"{given} is no amount.")
+    return given
+
+
+def _moment(text: str) -> datetime:
+    """Whoever names no zone means UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-03-01T12:00:00Z.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 @app.command()
 def run(
     image: str,
@@ -47,10 +61,12 @@ def run(
     port: Annotated[
         list[str] | None, typer.Option("--port", "-p", help=r"[HOST:]CONTAINER\[/udp]")
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="Default: what the image needs.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="Default: what the image needs.")
+    ] = None,
     gpu_model: Annotated[str | None, typer.Option(help="For instance nvidia-a100.")] = None,
-    memory_mib: Annotated[int, typer.Option(min=0)] = 0,
-    cpus: Annotated[float, typer.Option(min=0)] = 0,
+    memory_mib: Annotated[int, typer.Option(min=0, max=MOST_MEMORY_MIB)] = 0,
+    cpus: Annotated[float, typer.Option(min=0, callback=_finite)] = 0,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
     restart: Annotated[str, typer.Option(help="no, on-failure or always")] = "on-failure",
     wait: Annotated[bool, typer.Option(help="Wait until it runs or has failed.")] = True,
@@ -74,7 +90,7 @@ def run(
     container = client.call("POST", "/containers", json=asked)
     if wait:
         container = follow(client, "containers", container, until=ENDS)
-    json_or_table([container], COLUMNS, as_json=as_json)
+    _tell(container, as_json=as_json)
     if container["status"] in ("FAILED", "LOST"):
         raise typer.Exit(FAILED)
 
@@ -105,8 +121,17 @@ def stop(container: Named) -> None:
     client = Client()
     uuid = uuid_of(client, "containers", container)
     record = client.call("POST", f"/containers/{uuid}/stop")
-    record = follow(client, "containers", record, until={"STOPPED", "FAILED", "DELETED"})
-    err.print(record["status"].lower())
+    record = follow(client, "containers", record, until=OVER)
+    status = record["status"]
+    if status in ("STOPPED", "DELETED"):
+        say(err, status.lower())
+        return
+    meaning = {
+        "LOST": "its node is away and stops it when it comes back",
+        "FAILED": "it does not run, but it was not stopped",
+    }[status]
+    reason = f" Reason: {record['reason']}" if record["reason"] else ""
+    refuse(f"It is {status}: {meaning}.{reason}", code=FAILED)
 
 
 @app.command()
@@ -116,7 +141,7 @@ def delete(container: Named) -> None:
     uuid = uuid_of(client, "containers", container)
     record = client.call("DELETE", f"/containers/{uuid}", params={"wait": 60})
     if record["status"] != "DELETED":
-        err.print(f"asked for, but it is still {record['status']}: its node has not done it yet")
+        say(err, f"asked for, but it is still {record['status']}: its node has not done it yet")
         raise typer.Exit(FAILED)
     err.print("deleted")
 
@@ -124,21 +149,25 @@ def delete(container: Named) -> None:
 @app.command()
 def logs(
     container: Named,
-    tail: Annotated[int, typer.Option(min=0, help="Last lines to begin with.")] = 100,
-    since: Annotated[datetime | None, typer.Option(help="UTC time.")] = None,
+    tail: Annotated[int, typer.Option(min=0, max=100_000, help="Last lines to begin with.")] = 100,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=_moment, metavar="TIME", help="ISO 8601; UTC where no zone is named."),
+    ] = None,
     follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it writes.")] = False,
 ) -> None:
     """What it wrote, oldest first."""
-    wanted = {"tail": tail, "follow": follow_, "since": since and since.isoformat() + "Z"}
+    wanted = {"tail": tail, "follow": follow_, "since": since and since.isoformat()}
     params = {key: value for key, value in wanted.items() if value is not None}
     headers = {"Accept": "application/x-ndjson"}
     client = Client()
     path = f"/containers/{uuid_of(client, 'containers', container)}/logs"
-    with client.lines(path, params=params, headers=headers) as lines:
-        for line in lines:
-            if line:
-                entry = json.loads(line)
-                say(err if entry["stream"] == "stderr" else out, entry["text"].rstrip("\n"))
+    with client.entries(path, params=params, headers=headers) as entries:
+        for entry in entries:
+            stream = sys.stderr if entry["stream"] == "stderr" else sys.stdout
+            # To the letter, as far as the encoding of the stream goes.
+            stream.write(entry["text"])
+            stream.flush()
 
 
 @app.command()
@@ -146,54 +175,56 @@ def call(
     container: Named,
     data: Annotated[str, typer.Option(help="What to send: text, @FILE, or - for stdin.")] = "{}",
     content_type: Annotated[str, typer.Option(help="What it is.")] = "application/json",
-    timeout: Annotated[float | None, typer.Option(help="Seconds for the whole call.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(callback=_finite, help="Seconds for the whole call.")
+    ] = None,
 ) -> None:
     """Pass a call on to the model in a running container, and print its answer."""
     params = {} if timeout is None else {"timeout": timeout}
     options = {"params": params, "headers": {"Content-Type": content_type}}
     client = Client()
-    with ExitStack() as stack:
-        content = stack.enter_context(_content(data))
+    last = b""
+    with content(data) as body:
         path = f"/containers/{uuid_of(client, 'containers', container)}/run"
-        said = stack.enter_context(client.pieces("POST", path, content=content, **options))
-        for piece in said.iter_bytes():
-            sys.stdout.buffer.write(piece)
+        with client.pieces("POST", path, content=body, **options) as said:
+            for piece in said.iter_bytes():
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+                last = piece or last
+    if said.is_error:
+        if last and not last.endswith(b"\n") and sys.stdout.isatty():
+            sys.stdout.buffer.write(b"\n")
             sys.stdout.buffer.flush()
-        is_error = said.is_error
-    if is_error:
-        say(err, (f"The model answered {said.status_code}.", "red"))
-        raise typer.Exit(FAILED)
+        refuse(f"The model answered {said.status_code}.", code=FAILED)
 
 
-def _content(data: str) -> AbstractContextManager[bytes | Iterable[bytes]]:
-    """Files are read while they are sent."""
-    if data == "-":
-        # Not the file itself: a pipe would be taken for an empty one.
-        return nullcontext(iter(partial(os.read, sys.stdin.fileno(), PIECE_BYTES), b""))
-    if not data.startswith("@"):
-        return nullcontext(data.encode())
-    try:
-        return Path(data[1:]).open("rb")
-    except OSError as error:
-        say(err, (f"{data[1:]} cannot be read: {error.strerror}", "red"))
-        raise typer.Exit(USAGE) from error
+def _tell(container: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        as_document(container)
+        return
+    json_or_table([container], COLUMNS, as_json=False)
+    for node, reasons in sorted(container["refusals"].items()):
+        say(out, f"  {node}: {'; '.join(reasons)}")
 
 
 def _pair(text: str) -> tuple[str, str]:
     key, found, value = text.partition("=")
     if not found or not key:
-        say(err, (f"{text!r} is not KEY=VALUE", "red"))
-        raise typer.Exit(USAGE)
+        refuse(f"{text!r} is not KEY=VALUE")
     return key, value
 
 
 def _port(text: str) -> dict[str, Any]:
     mapping, _, protocol = text.partition("/")
     host, _, internal = mapping.rpartition(":")
-    if not internal.isdigit() or not (host or "0").isdigit():
-        say(err, (f"{text!r} is not [HOST:]CONTAINER[/udp]", "red"))
-        raise typer.Exit(USAGE)
+    if not _is_port(internal) or not _is_port(host or "0") or not int(internal):
+        refuse(f"{text!r} is not [HOST:]CONTAINER[/udp].", "Ports go from 1 to 65535.")
     return {"internal": int(internal), "host": int(host or 0), "protocol": protocol or "tcp"}
+
+
+def _is_port(text: str) -> bool:
+    # Other digits than ASCII ones count as digits, too, and thousands of them are no number.
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 2**16
 
 
 def _ports(item: dict[str, Any]) -> str:

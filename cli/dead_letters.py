@@ -30,18 +30,18 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 @app.command()
 def show(letter: str) -> None:
     """One message with its payload and history."""
-    as_document(Client().call("GET", f"/dead-letters/{letter}"))
+    as_document(Client().call("GET", "/dead-letters", letter))
 
 
 @app.command()
 def requeue(letter: str) -> None:
     """Give it to the workers again."""
-    Client().call("POST", f"/dead-letters/{letter}/requeue")
+    Client().call("POST", "/dead-letters", letter, "requeue")
     err.print("requeued")
 
 
 @app.command()
 def drop(letter: str) -> None:
     """Forget it."""
-    Client().call("DELETE", f"/dead-letters/{letter}")
+    Client().call("DELETE", "/dead-letters", letter)
     err.print("dropped")

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import IO, Any, cast
+
 import typer
 
 from cli import (
@@ -17,8 +23,58 @@ from cli import (
     stack,
     token,
 )
+from cli.console import FAILED, USAGE, err, say
 
-app = typer.Typer(
+
+class CommandLine(typer.Typer):
+    """Commands, and the streams and arguments that they can rely on."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        _prepare()
+        try:
+            try:
+                return super().__call__(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            sys.exit(_unwritten(error))
+
+
+def _prepare() -> None:
+    """Exits for arguments that no server can be told."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed by whoever started us: what nobody wants is written nowhere.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        # A sign that the encoding lacks is no reason to say nothing at all.
+        getattr(sys, name).reconfigure(errors="replace")
+    for number, argument in enumerate(sys.argv):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            say(err, (f"Argument {number} is no UTF-8 text.", "red"))
+            sys.exit(USAGE)
+
+
+def _unwritten(error: OSError) -> int:
+    """The exit code for output that is not taken. Raises the error when it is about another file.
+
+    Standard output is given up: what is left for it would fail once more when Python ends.
+    """
+    if error.filename is not None or error.errno not in _OUTPUT:
+        raise error
+    if error.errno != errno.EPIPE:
+        # Where standard error is full, too, there is nobody to tell.
+        with suppress(OSError):
+            say(err, ("The output cannot be written", "red"), f": {error.strerror}.")
+    for stream in cast("tuple[IO[str], ...]", (sys.stdout, sys.stderr)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return FAILED
+
+
+_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+
+app = CommandLine(
     name="modelyard",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import secrets
-import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from cli.client import FAILED, Client, err
+from cli.client import FAILED, MISSING, Client, err, say
+from cli.console import refuse, standard_input
 from cli.show import age, field, json_or_table
 
 app = typer.Typer(no_args_is_help=True, help="Credentials of registries.")
@@ -48,17 +48,13 @@ def add(
     ] = False,
 ) -> None:
     """Keep credentials. Password or token is asked for, never an argument, and never shown."""
-    password = (
-        sys.stdin.read().rstrip("\n")
-        if password_stdin
-        else typer.prompt("Password", hide_input=True)
-    )
+    password = _read() if password_stdin else typer.prompt("Password", hide_input=True)
     data = {"username": username, "token" if kind in TOKENS else "password": password}
     if server:
         data["server"] = server
     body = {"name": name, "secret_type": kind.value, "data": data}
     made = Client().call("POST", "/secrets", json=body)
-    err.print(f"kept for {made['server']}")
+    say(err, f"kept for {made['server']}")
     print(made["uuid"])
 
 
@@ -71,7 +67,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 @app.command()
 def delete(secret: str) -> None:
     """Forget a secret, by id or name, that nothing uses."""
-    Client().call("DELETE", f"/secrets/{secret}")
+    client = Client()
+    client.call("DELETE", "/secrets", _routable(client, secret))
     err.print("deleted")
 
 
@@ -92,3 +89,23 @@ def rotate_key() -> None:
         err.print("[red]No key opens these, enter them anew:[/]")
         print("\n".join(done["unreadable"]))
         raise typer.Exit(FAILED)
+
+
+def _read() -> str:
+    """Everything but one end of a line, which belongs to how it was written."""
+    try:
+        text = standard_input().read().decode()
+    except UnicodeDecodeError:
+        refuse("The password on standard input is no UTF-8 text.")
+    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _routable(client: Client, secret: str) -> str:
+    """Itself, or the ID of what is called so: a slash ends a name in a path, even a quoted one."""
+    if "/" not in secret:
+        return secret
+    for each in client.call("GET", "/secrets")["items"]:
+        if each["name"] == secret:
+            return str(each["uuid"])
+    say(err, ("Not Found:", "red"), f" There is no secret {secret}.")
+    raise typer.Exit(MISSING)

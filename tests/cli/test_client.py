@@ -1,12 +1,23 @@
+"""Whom the command line asks, in whose name, and what it makes of the answers."""
+
 from __future__ import annotations
 
-import pytest
-from typer.testing import CliRunner
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
 
-from cli.client import USAGE, out, say
-from cli.containers import app as containers
+import httpx
+import pytest
+from typer.testing import Result
+
+from cli.client import DENIED, FAILED, MISSING, UNREACHABLE, USAGE, Client, out, say
+from cli.client_place import Place, find_place
+from tests.support.said_yard import Yard
 
 TEXT = "value [/udp] of [bold]somebody[/] " + "that is longer than any line " * 12
+
+Command = Callable[..., Result]
 
 
 def test_what_others_wrote_is_neither_markup_nor_broken_into_lines(
@@ -16,14 +27,223 @@ def test_what_others_wrote_is_neither_markup_nor_broken_into_lines(
     assert capsys.readouterr().out == f"head {TEXT}\n"
 
 
-@pytest.mark.parametrize("wrong", ["80x", "a:80", "[/udp]"])
-def test_a_wrong_port_is_explained(wrong: str) -> None:
-    done = CliRunner().invoke(containers, ["run", "image", "--port", wrong])
-    assert done.exit_code == USAGE
-    assert f"{wrong!r} is not [HOST:]CONTAINER[/udp]" in done.output
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("a#b", "a%23b"),
+        ("x?y", "x%3Fy"),
+        ("[x]", "%5Bx%5D"),
+        ("..", "%2E%2E"),
+        ("a\nb", "a%0Ab"),
+        ("%23", "%2523"),
+    ],
+)
+def test_whatever_something_is_called_stays_one_piece_of_the_path(
+    yard: Yard, command: Command, given: str, sent: str
+) -> None:
+    for noun in ("tokens", "dead-letters"):
+        Client().call("DELETE", f"/{noun}", given)
+    assert command("dead-letters", "requeue", given).exit_code == 0
+    assert yard.asked == [
+        f"DELETE /tokens/{sent}",
+        f"DELETE /dead-letters/{sent}",
+        f"POST /dead-letters/{sent}/requeue",
+    ]
 
 
-def test_a_file_that_cannot_be_sent_is_explained() -> None:
-    done = CliRunner().invoke(containers, ["call", "some", "--data", "@/no/such/file"])
+def test_an_empty_name_and_one_with_a_slash_are_nothing_to_ask_for(
+    yard: Yard, command: Command
+) -> None:
+    assert command("token", "revoke", "").exit_code == USAGE
+    assert command("token", "revoke", "a/../b").exit_code == MISSING
+    assert yard.asked == []
+
+
+def test_a_token_is_sent_without_the_blanks_around_it(yard: Yard, bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("MODELYARD_TOKEN", " secret\r\n")
+    Client().call("DELETE", "/tokens", "one")
+    assert yard.requests[0].headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("token", ["sec\nret", "sec ret", "sécret", "sec\udcffret"])
+def test_a_token_that_is_none_is_refused_without_being_shown(
+    yard: Yard, bare: pytest.MonkeyPatch, command: Command, token: str
+) -> None:
+    bare.setattr("os.environ", {"MODELYARD_TOKEN": token})
+    done = command("nodes", "list")
     assert done.exit_code == USAGE
-    assert "/no/such/file cannot be read" in done.output
+    assert "MODELYARD_TOKEN holds characters that no token has." in done.stderr
+    assert "ret" not in done.stderr
+    assert yard.asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        " ",
+        "localhost:8000",
+        "ftp://x",
+        "http://",
+        "http://x:99999",
+        "http://x:y",
+        "http://a..b",
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_anything_is_asked(
+    yard: Yard, bare: pytest.MonkeyPatch, command: Command, url: str
+) -> None:
+    bare.setenv("MODELYARD_URL", url)
+    done = command("nodes", "list")
+    assert (done.exit_code, yard.asked) == (USAGE, [])
+    assert "Set MODELYARD_URL to something like http://127.0.0.1:8000" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'A=1\nB="open\n', "Line 2 of"),
+        (b"A=\xff\n", "no UTF-8 text"),
+    ],
+)
+def test_a_broken_note_of_the_local_stack_is_named(
+    yard: Yard,
+    bare: pytest.MonkeyPatch,
+    command: Command,
+    tmp_path: Path,
+    content: bytes,
+    told: str,
+) -> None:
+    (tmp_path / "env").write_bytes(content)
+    done = command("nodes", "list")
+    assert done.exit_code == USAGE
+    assert told in done.stderr
+    bare.setenv("MODELYARD_URL", "http://yard")
+    bare.setenv("MODELYARD_TOKEN", "one")
+    assert find_place() == Place("http://yard", "one")
+
+
+def test_no_proxy_and_no_certificate_is_between_us_and_this_machine(
+    bare: pytest.MonkeyPatch,
+) -> None:
+    bare.setenv("ALL_PROXY", "socks5://proxy:1080")
+    bare.setenv("SSL_CERT_FILE", "/no/such/file")
+    for host in ("127.0.0.1", "localhost", "[::1]", "a.localhost"):
+        place = Place(f"http://{host}:8000", "")
+        place.connect().close()
+        assert place.proxy == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ALL_PROXY", "socks5://proxy:1080", "SOCKS proxies are not supported."),
+        ("ALL_PROXY", "gopher://proxy", "The proxy of the environment cannot be used"),
+        ("SSL_CERT_FILE", "/no/such/file", "The certificates of the environment cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named(
+    bare: pytest.MonkeyPatch, command: Command, name: str, value: str, told: str
+) -> None:
+    bare.setenv("MODELYARD_URL", "http://192.0.2.1")
+    bare.setenv(name, value)
+    done = command("nodes", "list")
+    assert done.exit_code == USAGE
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "cause", "told"),
+    [
+        ("http://127.0.0.1:1", ConnectionRefusedError(), "Start it with: modelyard up"),
+        ("http://192.0.2.1", ConnectionRefusedError(), "Look at MODELYARD_URL."),
+        ("http://yard", socket.gaierror(-2, "unknown"), "There is no host yard"),
+        ("https://yard", ssl.SSLError(1, "wrong version"), "https://yard does not speak TLS"),
+        ("https://yard", ssl.SSLCertVerificationError(1, "self-signed"), "is not trusted"),
+    ],
+)
+def test_each_kind_of_missing_connection_has_its_remedy(
+    yard: Yard, bare: pytest.MonkeyPatch, command: Command, url: str, cause: OSError, told: str
+) -> None:
+    def fails(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no", request=request) from cause
+
+    yard.replies["GET /nodes"] = fails
+    bare.setenv("MODELYARD_URL", url)
+    done = command("nodes", "list")
+    assert done.exit_code == UNREACHABLE
+    assert told in done.stderr
+
+
+def test_a_proxy_in_between_is_named_without_its_password(
+    yard: Yard, bare: pytest.MonkeyPatch, command: Command
+) -> None:
+    def fails(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no", request=request) from ConnectionRefusedError()
+
+    yard.replies["GET /nodes"] = fails
+    bare.setenv("MODELYARD_URL", "http://me:hidden@192.0.2.1")
+    bare.setenv("http_proxy", "http://me:hidden@proxy:3128")
+    done = command("nodes", "list")
+    assert done.exit_code == UNREACHABLE
+    assert "http://192.0.2.1 cannot be reached through the proxy http://proxy:3128" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status", "code"),
+    [
+        (b"<html>", "text/html", 200, FAILED),
+        (b"{", "application/json", 200, FAILED),
+        (b"[]", "application/json", 200, FAILED),
+        (b'{"items": []}', "application/json", 200, FAILED),
+        (b"", "application/json", 200, FAILED),
+        (b"", "text/html", 301, FAILED),
+        (b"<html>", "text/html", 404, FAILED),
+        (b'{"errors": [{"code": "X"}]}', "application/json", 404, FAILED),
+        (b"[1]", "application/json", 401, DENIED),
+    ],
+)
+@pytest.mark.parametrize("asked", [["nodes", "list"], ["events"]])
+def test_another_server_than_ours_is_recognised(
+    yard: Yard,
+    command: Command,
+    asked: list[str],
+    body: bytes,
+    media_type: str,
+    status: int,
+    code: int,
+) -> None:
+    for path in ("GET /nodes", "GET /events"):
+        yard.sends(path, body, media_type, status)
+    done = command(*asked)
+    assert done.exit_code == code
+    assert "Look at MODELYARD_URL." in done.stderr
+    assert len(yard.asked) == 1
+
+
+def test_every_bad_field_is_told_once(yard: Yard, command: Command) -> None:
+    fields = [{"field": f"f{number}", "message": "Field required"} for number in range(7)]
+    detail = "; ".join(f"{one['field']}: {one['message']}" for one in fields[:5])
+    problem = {"title": "Unprocessable", "detail": detail, "errors": fields}
+    yard.says("GET /nodes", problem, 422)
+    told = command("nodes", "list").stderr
+    assert [told.count(f"f{number}: Field required") for number in range(7)] == [1] * 7
+    alone = {
+        "title": "Bad",
+        "detail": "It is bad.",
+        "errors": [{"field": "a", "message": "It is bad."}],
+    }
+    yard.says("GET /nodes", alone, 422)
+    assert command("nodes", "list").stderr == "Bad: It is bad.\n"
+
+
+@pytest.mark.parametrize("after", ["ü", "a\nb"])
+def test_what_no_header_can_hold_is_not_sent(yard: Yard, command: Command, after: str) -> None:
+    def strict(request: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError("Illegal header value", request=request)
+
+    yard.replies["GET /events"] = strict
+    done = command("events", "--after", after)
+    assert done.exit_code == USAGE
+    assert "A value for a header of the request cannot be sent" in done.stderr

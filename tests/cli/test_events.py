@@ -15,6 +15,7 @@ from cli.main import app
 
 Reply = Callable[[httpx.Request], httpx.Response]
 
+STREAM = {"content-type": "text/event-stream"}
 CONTAINER = "3d8a5c1e-64a5-4c6a-9d4f-0d7b6e6f7a01"
 
 
@@ -47,11 +48,11 @@ def event(number: int) -> str:
 
 
 def ends(text: str) -> Reply:
-    return lambda _: httpx.Response(200, text=text)
+    return lambda _: httpx.Response(200, headers=STREAM, text=text)
 
 
 def breaks(text: str) -> Reply:
-    return lambda _: httpx.Response(200, stream=Cut(text))
+    return lambda _: httpx.Response(200, headers=STREAM, stream=Cut(text))
 
 
 def refuses(status: int) -> Reply:

@@ -135,7 +135,7 @@ async def runs_an_image(project: Project) -> None:
     registry = f"127.0.0.1:{project.ports['REGISTRY']}"
     push(busybox_image(), registry, "tiny/server", "1")
     await modelyard("images", "add", f"{registry}/tiny/server:1", "--name", "tiny")
-    (container,) = await modelyard("containers", "run", "tiny", "--name", "served", "--gpus", "1")
+    container = await modelyard("containers", "run", "tiny", "--name", "served", "--gpus", "1")
     assert container["status"] == "RUNNING"
     await project.docker("rm", "-f", f"my-{container['uuid']}")
     await project.docker("image", "rm", "-f", f"{registry}/tiny/server")

@@ -1,0 +1,40 @@
+"""The command line, and a server for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from tests.support.said_yard import Yard
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """No server and no token is known."""
+    for name in ("MODELYARD_URL", "MODELYARD_TOKEN", "ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODELYARD_STATE", str(tmp_path))
+    return monkeypatch
+
+
+@pytest.fixture
+def yard(bare: pytest.MonkeyPatch) -> Yard:
+    yard = Yard()
+    real = httpx.Client
+    bare.setattr(httpx, "Client", lambda **options: real(transport=yard, **options))
+    return yard
+
+
+@pytest.fixture
+def command() -> Callable[..., Result]:
+    def run(*arguments: str, given: bytes | str | None = None) -> Result:
+        done = CliRunner().invoke(app, arguments, input=given)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        return done
+
+    return run
