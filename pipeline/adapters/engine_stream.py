@@ -9,6 +9,8 @@ from concurrent.futures import Executor, Future
 
 from requests import Response
 
+from pipeline import tasks
+
 _PIECE_BYTES = 64 * 1024
 _ROOM = 16
 """Pieces (1 MiB at most) that wait for the reader; then the thread, and so the engine, waits."""
@@ -58,9 +60,12 @@ class ByteStream:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Returns when the thread has ended. Idempotent."""
+        """Returns when the thread has ended, also when it is cancelled meanwhile. Idempotent."""
         self._closing = True
         self._room.release()
+        await tasks.uncut(self._end())
+
+    async def _end(self) -> None:
         while not self.reader.done():
             self._wake_thread()
             # More than once: it may have been on its way to where it blocks.
