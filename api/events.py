@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -17,9 +17,10 @@ from api.deps import Hub
 from api.streams import EVENT_STREAM, Stream
 from pipeline.core.event_lanes import Wanted
 from pipeline.core.event_readers import Reader
-from pipeline.errors import PermissionDenied, Unauthenticated, YardError
-from pipeline.rules import sse
+from pipeline.errors import InvalidInput, PermissionDenied, Unauthenticated, YardError
+from pipeline.rules import sse, topology
 from schemas.access import Permission, Principal
+from schemas.base import every_record
 
 router = APIRouter(prefix="/yard/v1/events", tags=["events"], route_class=GuardedRoute)
 
@@ -63,7 +64,10 @@ async def follow_events(
     id: Annotated[list[str] | None, Query(description="Only of these records, by uuid.")] = None,
     kind: Annotated[
         str | None,
-        Query(description="Only this kind, or kinds that begin so: `pull`, `pull.progressed`."),
+        Query(
+            description="Only this kind, or kinds that begin so: `pull`, `pull.progressed`.",
+            pattern=topology.KIND,
+        ),
     ] = None,
     last_event_id: Annotated[
         str | None, Header(description="Resume after this event. Clients send it by themselves.")
@@ -81,13 +85,23 @@ async def follow_events(
     two the stream ends; a client that comes back with the last id misses nothing. A comment every
     15 seconds shows that the stream is alive.
     """
-    wanted = Wanted(frozenset(resource or ()), frozenset(id or ()), kind or None)
+    wanted = Wanted(_resources(resource or ()), frozenset(id or ()), kind or None)
     async with AsyncExitStack() as stack:
         # Entered here, so that a failure is an answer of its own and not a broken stream.
         reader = await stack.enter_async_context(
             hub.subscribe(caller.org, wanted, after=last_event_id or after or None)
         )
         return Stream(_frames(request, reader), EVENT_STREAM, held=stack.pop_all())
+
+
+def _resources(wanted: Iterable[str]) -> frozenset[str]:
+    """Raises InvalidInput for what no record is: nothing would ever happen to it."""
+    known = sorted(kind.resource for kind in every_record())
+    for name in wanted:
+        if name not in known:
+            told = f"resource is one of {', '.join(known)}."
+            raise InvalidInput(told, field="resource")
+    return frozenset(wanted)
 
 
 async def _frames(request: Request, reader: Reader) -> AsyncGenerator[bytes]:

@@ -18,6 +18,7 @@ from api.deps import Yard
 from api.models import PREFIX, Identifier, Version, Viewer, Writer
 from api.models_views import answer
 from pipeline.errors import InvalidInput, NotFound, TooLarge
+from pipeline.rules import strict_json
 from pipeline.services import Services
 from schemas.access import Principal
 from schemas.model import FileKind
@@ -109,6 +110,7 @@ async def put_picture(
     description: Annotated[str, Query(max_length=10_000)] = "",
 ) -> Response:
     """Keep a picture of a model, in place of the one before."""
+    strict_json.check_text(description)
     model = await yard.model.models.get(caller, identifier)
     content = await _file(request, yard)
     kind = next((kind for head, kind in _PICTURES.items() if content.startswith(head)), None)

@@ -67,6 +67,12 @@ async def list_tokens(
     return page_response(page, token_json, request=request, caller=caller)
 
 
+@router.get("/{uuid}", responses={200: {"model": TokenView}, **problems(404, 503)})
+async def get_token(uuid: str, caller: Issuer, yard: Yard) -> Response:
+    """One of the listed tokens, without its text."""
+    return Response(token_json(await yard.access.token(caller, uuid), caller), media_type=JSON)
+
+
 @router.delete("/{uuid}", status_code=204, responses={204: {}, **problems(404, 503)})
 async def revoke_token(uuid: str, caller: Issuer, yard: Yard) -> Response:
     """Make a token useless: here at once, in other processes within seconds. Can be repeated."""

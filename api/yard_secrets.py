@@ -12,6 +12,8 @@ from api.answers import JSON, problems
 from api.auth import GuardedRoute, needs
 from api.deps import Yard
 from api.idempotency import REPLAYED, Key
+from pipeline.errors import InvalidInput
+from pipeline.rules.secret_types import FIELDS
 from schemas.access import Permission, Principal
 from schemas.base import Shape
 from schemas.secret import SecretSummary, SecretType
@@ -60,6 +62,7 @@ async def add_registry_secret(
     asked: Annotated[SecretRequest, Body()], caller: Writer, yard: Yard, key: Key = None
 ) -> Response:
     """Keep credentials of a registry. They are tried once; the finding is in `login`."""
+    _require_known(asked)
     data = {name: value.get_secret_value() for name, value in asked.data.items()}
     made = await yard.secrets.create(
         caller, name=asked.name, secret_type=asked.secret_type, data=data, key=key
@@ -70,13 +73,21 @@ async def add_registry_secret(
     return Response(made.model_dump_json(), 201, headers, JSON)
 
 
-@router.get("/{secret}", responses={200: {"model": SecretSummary}, **problems(404, 503)})
+def _require_known(asked: SecretRequest) -> None:
+    """Raises InvalidInput for values that this kind of secret does not have."""
+    known = [field.name for field in FIELDS[asked.secret_type]]
+    if not asked.data.keys() <= set(known):
+        told = f"data of {asked.secret_type} has {', '.join(known)} and nothing else."
+        raise InvalidInput(told, field="data")
+
+
+@router.get("/{secret:path}", responses={200: {"model": SecretSummary}, **problems(404, 503)})
 async def get_registry_secret(secret: str, caller: Viewer, yard: Yard) -> Response:
     """One secret, by its id or name, without its values."""
     return Response((await yard.secrets.get(caller, secret)).model_dump_json(), media_type=JSON)
 
 
-@router.delete("/{secret}", status_code=204, responses={204: {}, **problems(404, 409, 503)})
+@router.delete("/{secret:path}", status_code=204, responses={204: {}, **problems(404, 409, 503)})
 async def delete_registry_secret(secret: str, caller: Writer, yard: Yard) -> Response:
     """Forget a secret, by its id or name, that no image and no registry entry uses."""
     await yard.secrets.delete(caller, secret)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, TypeAlias
@@ -47,6 +47,14 @@ class Record(BaseModel):
     outbox: list[Message] = Field(default_factory=list)
     replayed: bool = Field(default=False, exclude=True)
     """True on the record of an earlier request that answers its repeat. Neither stored nor sent."""
+
+
+def every_record(root: type[Record] = Record) -> Iterator[type[Record]]:
+    """The kinds of records that the program has loaded: what events can be about."""
+    for kind in root.__subclasses__():
+        if "resource" in vars(kind):
+            yield kind
+        yield from every_record(kind)
 
 
 class StatefulRecord(Record):

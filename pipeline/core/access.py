@@ -44,6 +44,7 @@ class Access:
         self.logout = self.sessions.logout
         self.issue = self.tokens.issue
         self.list = self.tokens.list
+        self.token = self.tokens.get
         self.revoke = self.tokens.revoke
 
     async def bootstrap(self) -> User:

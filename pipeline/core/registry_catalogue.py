@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pipeline.core.paging import Page
-from pipeline.errors import InvalidInput, NotFound
+from pipeline.errors import InvalidInput, ManifestNotFound, NotFound
 from pipeline.rules import references, registry_entries
 from schemas.access import Principal
 
@@ -48,20 +48,24 @@ class RegistryCatalogue:
     async def tags(
         self, caller: Principal, id: str, repository: str, *, limit: int, cursor: str | None
     ) -> Page[str]:
-        """Raises as `repositories` does; for an unknown repository what the registry answers."""
+        """Raises as `repositories` does, and NotFound for an unknown repository."""
         registry = await self._registries.get(caller, id)
         place = _Place(registry)
+        missing = NotFound(f"There is no repository {repository[:255]}.")
         if not references.is_repository(repository):
-            raise NotFound(f"There is no repository {repository[:255]}.")
-        found = await self._client.tags(
-            place.host,
-            repository,
-            credentials=await self._probe.credentials(registry),
-            most=limit + 1,
-            after=_after(cursor),
-            scheme=place.scheme,
-            prefix=place.prefix,
-        )
+            raise missing
+        try:
+            found = await self._client.tags(
+                place.host,
+                repository,
+                credentials=await self._probe.credentials(registry),
+                most=limit + 1,
+                after=_after(cursor),
+                scheme=place.scheme,
+                prefix=place.prefix,
+            )
+        except ManifestNotFound as error:
+            raise missing from error
         return _page(found, limit)
 
 

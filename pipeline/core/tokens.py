@@ -5,19 +5,20 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from pipeline.adapters.store import Store
 from pipeline.core import records
 from pipeline.core.api_keys import ApiKeys
 from pipeline.core.paging import Page, page
 from pipeline.core.standing import Standing
-from pipeline.errors import AlreadyExists, Conflict, InvalidInput, KeyReused, LostRace
+from pipeline.errors import AlreadyExists, Conflict, InvalidInput, KeyReused, LostRace, NotFound
 from pipeline.rules import api_keys, roles
 from pipeline.rules.tokens import Claims, Signer, TokenKind
 from schemas.access import Permission, Principal, Role, Token
 
 Kind = Literal["api-key", "jwt"]
+KINDS: Final = get_args(Kind)
 
 NAME_MAX: Final = 255
 TTL_MAX_S: Final = 10 * 365 * 86_400
@@ -85,10 +86,18 @@ class Tokens:
     ) -> Page[Token]:
         """Those in force and those that ran out, without their texts; not the revoked ones."""
         roles.require(caller, Permission.TOKEN_WRITE)
-        where = {"kind": {"$in": ["api-key", "jwt"]}, "revoked_at": None}
+        where = {"kind": {"$in": KINDS}, "revoked_at": None}
         return await page(
             self._store, Token, org=caller.org, where=where, limit=limit, cursor=cursor
         )
+
+    async def get(self, caller: Principal, uuid: str) -> Token:
+        """One that `list` shows. Raises NotFound."""
+        roles.require(caller, Permission.TOKEN_WRITE)
+        token = await self._store.get(Token, uuid, org=caller.org)
+        if token.revoked_at is not None or token.kind not in KINDS:
+            raise NotFound(f"There is no token {uuid}.")
+        return token
 
     async def revoke(self, caller: Principal, uuid: str) -> Token:
         """Here at once, in other processes within `standing.MAX_AGE`. Idempotent. NotFound."""
@@ -168,7 +177,7 @@ class Tokens:
 def _check(name: str, kind: str, ttl_s: int | None) -> None:
     if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
         raise InvalidInput(f"name needs 1 to {NAME_MAX} printable characters.", field="name")
-    if kind not in ("api-key", "jwt"):
+    if kind not in KINDS:
         raise InvalidInput("kind must be api-key or jwt.", field="kind")
     if ttl_s is not None and not 1 <= ttl_s <= TTL_MAX_S:
         raise InvalidInput(f"ttl_s must be between 1 and {TTL_MAX_S} seconds.", field="ttl_s")

@@ -21,6 +21,8 @@ SECRET = f"{PREFIX}secret"
 HEALTH = f"{PREFIX}health"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_STEPS = frozenset({".", ".."})
+"""Clients leave them out of a path before they send it."""
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -144,10 +146,9 @@ def _netloc(parts: SplitResult) -> str:
 
 
 def _check_id(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise InvalidInput(
-            f"{name} must be 1 to 128 letters, digits, '.', '_', ':' or '-'.", field=name
-        )
+    if not isinstance(value, str) or not _ID.fullmatch(value) or value in _STEPS:
+        told = f"{name} must be 1 to 128 letters, digits, '.', '_', ':' or '-', not '.' or '..'."
+        raise InvalidInput(told, field=name)
 
 
 def _check_text(name: str, value: Any) -> None:

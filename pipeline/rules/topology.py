@@ -20,6 +20,8 @@ from typing import NamedTuple
 from pipeline.errors import InvalidInput
 
 _TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
+KIND = r"^[A-Za-z0-9_-]{1,128}(\.[A-Za-z0-9_-]{1,128})*$"
+"""Kinds of events: tokens with dots between."""
 
 DAY_S = 86_400
 

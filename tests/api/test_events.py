@@ -81,6 +81,18 @@ async def test_readers_choose_what_they_want(fake: Front, http: AsyncClient) -> 
     assert [event.data["resource"] for event in found] == ["node", "image"]
 
 
+@pytest.mark.parametrize(
+    "query", ["resource=nope", "resource=image&resource=nope", "kind=a%20b", "kind=pull.", "kind=*"]
+)
+async def test_what_never_happens_is_not_waited_for(http: AsyncClient, query: str) -> None:
+    answer = await http.get(f"{PATH}?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    [fault] = answer.json()["errors"]
+    assert fault["field"] == query.partition("=")[0]
+    if fault["field"] == "resource":
+        assert "container, image, model" in fault["message"]
+
+
 async def test_a_reset_is_explicit(fake: Front, http: AsyncClient) -> None:
     fake.log.happen()
     async with stream(http, PATH, headers={"Last-Event-ID": "e0-77"}) as reader:

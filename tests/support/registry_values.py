@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 WRONG: dict[str, list[Any]] = {
-    "id": ["", "a b", "a/b", "é", "x" * 129, 7, None, True, ["a"], "a\n", "$a"],
+    "id": ["", ".", "..", "a b", "a/b", "é", "x" * 129, 7, None, True, ["a"], "a\n", "$a"],
     "name": [7, None, True, [], {}, "x" * 256],
     "metadata": [None, [], "x", 1, True],
     "config": [None, [], "x", 1, {"$set": 1}, {"a.b": 1}, {"": 1}, {"a": [{"b": {"$c": 1}}]}],
@@ -70,7 +70,7 @@ WRONG: dict[str, list[Any]] = {
 }
 
 RIGHT: dict[str, list[Any]] = {
-    "id": ["a", "A.b_c:d-9", "x" * 128],
+    "id": ["a", "...", "A.b_c:d-9", "x" * 128],
     "name": ["", "x" * 255, "☃"],
     "metadata": [{}, {"a": {"b": [1, None, {"c": "d"}]}}],
     "tags": [[], ["x" * 128] * 100, ["a", "a"]],

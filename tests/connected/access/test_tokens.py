@@ -52,6 +52,14 @@ async def test_only_a_hash_of_an_api_key_is_kept(
     assert stored.secret_hash not in repr(stored)
 
 
+async def test_a_token_is_shown_until_it_is_revoked(access: Access, admin: Principal) -> None:
+    issued = await access.issue(admin, name="ci", role=Role.VIEWER)
+    assert (await access.token(admin, issued.token.uuid)).name == "ci"
+    await access.revoke(admin, issued.token.uuid)
+    with pytest.raises(NotFound):
+        await access.token(admin, issued.token.uuid)
+
+
 async def test_an_issued_jwt_opens_the_door_until_it_ends(
     access: Access, admin: Principal, clock: Clock
 ) -> None:

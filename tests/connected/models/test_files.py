@@ -85,6 +85,13 @@ async def test_a_model_has_a_picture(door: Door) -> None:
     assert model.json()["image"] == {"description": "a cat"}
 
 
+async def test_a_description_of_a_picture_is_text_that_can_be_kept(door: Door) -> None:
+    made = await door.create()
+    path = f"/models/{made.identifier}/image"
+    answer = await door.call("POST", path, params={"description": "\0"}, files={"file": PNG})
+    assert answer.status_code == 422
+
+
 async def test_what_is_no_picture_is_refused(door: Door) -> None:
     made = await door.create()
     path = f"/models/{made.identifier}/image"

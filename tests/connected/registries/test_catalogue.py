@@ -98,7 +98,7 @@ async def test_what_cannot_be_listed_is_a_clear_problem(door: Door, filled: str)
         (f"{away}/repositories", 502),
         ("ghost/repositories", 404),
         ("ghost/checks", 404),
-        (f"{there}/repositories/no/such/tags", 422),
+        (f"{there}/repositories/no/such/tags", 404),
         (f"{there}/repositories/UPPER/tags", 404),
         (f"{there}/repositories?cursor=!", 422),
         (f"{there}/repositories?limit=0", 422),

@@ -300,8 +300,27 @@ async def test_our_own_door_keeps_and_deletes_by_name(door: Door) -> None:
     assert [each["name"] for each in listed.json()["items"]] == ["mine"]
     wrong = await call(door, "POST", "/yard/v1/secrets", json={"name": "x", "data": {}})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_input")
+    more = {"name": "x", "data": {**DATA, "extra": "1"}}
+    wrong = await call(door, "POST", "/yard/v1/secrets", json=more)
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "data")
     assert (await door.http.delete("/yard/v1/secrets/mine")).status_code == 204
     assert (await door.http.delete("/yard/v1/secrets/mine")).status_code == 404
+
+
+async def test_a_name_with_a_slash_is_reached(door: Door) -> None:
+    made = await call(door, "POST", "/yard/v1/secrets", json={"name": "a/b", "data": DATA})
+    path = "/yard/v1/secrets/a%2Fb"
+    assert (await call(door, "GET", path)).json()["uuid"] == made.json()["uuid"]
+    assert (await door.http.delete(path)).status_code == 204
+
+
+async def test_null_is_told_from_what_is_no_json(door: Door) -> None:
+    answer = await door.http.post("/accounts/secrets/", content=b"null")
+    assert answer.status_code == 400
+    assert "Expected an object" in answer.text
+    for method, path in (("POST", ""), ("PUT", "/x")):
+        answer = await door.http.request(method, f"/container_registry{path}", content=b"null")
+        assert (answer.status_code, "object" in answer.text) == (400, True), answer.text
 
 
 async def test_only_the_installations_own_turn_the_key(app: FastAPI, door: Door) -> None:
