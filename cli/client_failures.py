@@ -156,6 +156,9 @@ def _told(place: Place, answer: httpx.Response) -> typer.Exit:
 
 def _problem(answer: httpx.Response) -> dict[str, Any] | None:
     """As the server named it; None when it was somebody else who answered."""
+    if answer.request.method == "HEAD" and not answer.content:
+        # Such an answer has no body that could say more.
+        return {"title": answer.reason_phrase or str(answer.status_code)}
     try:
         problem = answer.json()
     except ValueError:

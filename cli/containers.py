@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -183,19 +184,27 @@ def call(
     params = {} if timeout is None else {"timeout": timeout}
     options = {"params": params, "headers": {"Content-Type": content_type}}
     client = Client()
-    last = b""
     with content(data) as body:
         path = f"/containers/{uuid_of(client, 'containers', container)}/run"
         with client.pieces("POST", path, content=body, **options) as said:
-            for piece in said.iter_bytes():
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
-                last = piece or last
+            _pass_on(said.iter_bytes(), is_good=not said.is_error)
     if said.is_error:
-        if last and not last.endswith(b"\n") and sys.stdout.isatty():
+        refuse(f"The model answered {said.status_code}.", code=FAILED)
+
+
+def _pass_on(pieces: Iterator[bytes], *, is_good: bool) -> None:
+    """To the letter; on a terminal what is said about a failure gets a line of its own."""
+    last, is_whole = b"\n", False
+    try:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            last = piece or last
+        is_whole = True
+    finally:
+        if not (is_whole and is_good) and not last.endswith(b"\n") and sys.stdout.isatty():
             sys.stdout.buffer.write(b"\n")
             sys.stdout.buffer.flush()
-        refuse(f"The model answered {said.status_code}.", code=FAILED)
 
 
 def _tell(container: dict[str, Any], *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.client import MISSING, USAGE, Client, err, say
+from cli.console import refuse
 
 Named = Annotated[str, typer.Argument(help="Its name or its ID.")]
 Kind = Literal["images", "containers", "nodes"]
@@ -18,6 +19,8 @@ def uuid_of(client: Client, kind: Kind, given: str) -> str:
 
     A name that looks like an ID is taken for one.
     """
+    if not given:
+        refuse("An empty text names nothing.", "Give a name or an ID.")
     try:
         return str(UUID(given))
     except ValueError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import typer
 from typer.testing import Result
 
 from cli.client import DENIED, FAILED, MISSING, UNREACHABLE, USAGE, Client, out, say
@@ -247,3 +248,14 @@ def test_what_no_header_can_hold_is_not_sent(yard: Yard, command: Command, after
     done = command("events", "--after", after)
     assert done.exit_code == USAGE
     assert "A value for a header of the request cannot be sent" in done.stderr
+
+
+def test_an_answer_that_may_have_no_body_is_still_one_of_ours(
+    yard: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yard.replies["HEAD /uploads/one"] = lambda _: httpx.Response(403)
+    client = Client()
+    with pytest.raises(typer.Exit) as ended:
+        client.require(client.http.head("/yard/v1/uploads/one"))
+    assert ended.value.exit_code == DENIED
+    assert capsys.readouterr().err.strip() == "Forbidden:"

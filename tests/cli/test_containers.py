@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import Result
 
 from cli import call_content
-from cli.client import FAILED, USAGE
+from cli.client import FAILED, UNREACHABLE, USAGE
 from tests.support import records as made
 from tests.support.said_yard import Yard
 
@@ -169,17 +170,33 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-@pytest.mark.parametrize(("answer", "seen"), [(b"no", b"no\n"), (b"no\n", b"no\n"), (b"", b"")])
-def test_an_answer_on_a_terminal_ends_its_line_before_its_error_is_told(
+class Cut(httpx.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"half"
+        raise httpx.RemoteProtocolError("cut off")
+
+
+ANSWERS = [
+    (httpx.Response(500, content=b"no"), FAILED, b"no\n"),
+    (httpx.Response(500, content=b"no\n"), FAILED, b"no\n"),
+    (httpx.Response(500, content=b""), FAILED, b""),
+    (httpx.Response(200, content=b"yes"), 0, b"yes"),
+    (httpx.Response(200, stream=Cut()), UNREACHABLE, b"half\n"),
+]
+
+
+@pytest.mark.parametrize(("answer", "code", "seen"), ANSWERS)
+def test_what_is_said_about_a_failure_gets_its_own_line_on_a_terminal(
     yard: Yard,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
-    answer: bytes,
+    answer: httpx.Response,
+    code: int,
     seen: bytes,
 ) -> None:
-    yard.sends(RUN, answer, "text/plain", 500)
+    yard.replies[RUN] = lambda _: answer
     held = io.BytesIO()
     terminal = Terminal(held)
     monkeypatch.setattr("cli.containers.sys", type("sys", (), {"stdout": terminal}))
-    assert command("containers", "call", ID).exit_code == FAILED
+    assert command("containers", "call", ID).exit_code == code
     assert held.getvalue() == seen

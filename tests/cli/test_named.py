@@ -61,3 +61,10 @@ def test_of_several_with_one_name_none_is_deleted(directory: Directory) -> None:
     assert refused.exit_code == USAGE
     assert f"{ONE}, {TWO}" in refused.output
     assert directory.asked == ["/yard/v1/images"]
+
+
+def test_an_empty_text_names_nothing(directory: Directory) -> None:
+    directory.called[""] = [ONE]
+    for kind in ("images", "containers"):
+        assert CliRunner().invoke(app, [kind, "delete", ""]).exit_code == USAGE
+    assert directory.asked == []
