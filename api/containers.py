@@ -169,6 +169,8 @@ async def _ask(
     over = {Status.DELETED} if order == yard.containers.delete else ENDED
     with hub.watch(caller.org, Container.resource, uuid) as watch:
         asked = await order(caller, uuid, revision=revision)
+        if asked.status is Status.DELETED and order != yard.containers.delete:
+            asked = await load()  # it raises: nobody sees a deleted one
         container = await outcome(
             watch,
             asked,

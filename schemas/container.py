@@ -69,7 +69,7 @@ class ContainerSpec(Shape):
     command: list[str] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
     ports: list[PortSpec] = Field(default_factory=list)
-    """Empty: every port that the image exposes, on dynamic host ports."""
+    """Empty: every port that the image exposes, at most 128, on dynamic host ports."""
     gpus: int | None = Field(default=None, ge=0, le=1024)
     """None: what the image needs."""
     gpu_model: str | None = None

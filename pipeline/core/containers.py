@@ -20,12 +20,12 @@ from pipeline.errors import (
     StaleRevision,
     YardError,
 )
-from pipeline.rules import topology
+from pipeline.rules import specs, topology
 from pipeline.rules.launching import RESERVED
 from pipeline.rules.observation import OVER
 from schemas.access import Principal
 from schemas.commands import NodeOrder
-from schemas.container import Container, ContainerSpec, Desired, PortSpec
+from schemas.container import Container, ContainerSpec, Desired
 from schemas.image import Image
 from schemas.message import Message
 from schemas.states import ContainerStatus as Status
@@ -64,6 +64,7 @@ class Containers:
         Idempotent per `key`. Raises NotFound for the image, NotReady and Conflict while it is not
         READY, InvalidInput, KeyReused, AlreadyExists when the name is taken.
         """
+        specs.require_container(spec)
         uuid = records.id_for(caller.org, Container.resource, key)
         try:
             image = await self._images.find(caller, spec.image)
@@ -123,7 +124,8 @@ class Containers:
         )
 
     async def stop(self, caller: Principal, uuid: str, *, revision: int | None = None) -> Container:
-        """Ask for a stop; the node carries it out. Idempotent. Raises NotFound, StaleRevision."""
+        """Ask for a stop; the node carries it out. Idempotent: of one that is deleted nothing is
+        asked, because an order may come after the deletion. Raises NotFound, StaleRevision."""
         return await self._ask(caller, uuid, Desired.STOPPED, revision)
 
     async def delete(
@@ -264,17 +266,13 @@ def _refuse_unready(image: Image) -> None:
 
 def _completed(spec: ContainerSpec, image: Image) -> ContainerSpec:
     """The spec with the image's own needs where the caller said nothing."""
-    ports = spec.ports or [PortSpec(internal=port) for port in image.needs.ports]
+    ports = spec.ports or specs.exposed(image.needs)
     gpus = image.needs.gpus if spec.gpus is None else spec.gpus
-    if spec.health is not None and spec.health.port not in {port.internal for port in ports}:
-        raise InvalidInput(
-            f"The health check asks port {spec.health.port}, which is not published: add it to"
-            " ports.",
-            field="health.port",
-        )
     reserved = [key for key in spec.labels if key.startswith(RESERVED)]
     if reserved:
         raise InvalidInput(
             f"Labels must not begin with {RESERVED!r}: {', '.join(reserved)}.", field="labels"
         )
-    return spec.model_copy(update={"ports": ports, "gpus": gpus})
+    spec = spec.model_copy(update={"ports": ports, "gpus": gpus})
+    specs.require_completed(spec)
+    return spec

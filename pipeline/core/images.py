@@ -15,7 +15,7 @@ from pipeline.errors import (
     NotFound,
     StaleRevision,
 )
-from pipeline.rules import placement, references
+from pipeline.rules import references, specs
 from schemas.access import Principal
 from schemas.container import Container
 from schemas.image import Image, ImageSpec, Needs, ReferenceParts
@@ -54,9 +54,10 @@ class Images:
 
         Idempotent per `key`: a repeat returns the record of the first call. Raises KeyReused when
         the repeat asks for something else, InvalidReference, NotFound for an unknown secret, and
-        AlreadyExists when the chosen name is taken, InvalidInput for needs that make no sense.
+        AlreadyExists when the chosen name is taken, InvalidInput for needs, labels or a platform
+        that make no sense.
         """
-        placement.require_versions(spec.needs or Needs())
+        specs.require_image(spec)
         parts = references.parse(spec.reference)
         await self._own.require_ones_own(caller.org, parts)
         wanted = spec.secret or await registry_directory.secret_for(self._store, caller.org, parts)

@@ -91,6 +91,11 @@ def fits_model(wanted: str | None, model: str) -> bool:
     return set(_WORD.findall(wanted.lower())) - _VENDORS <= set(_WORD.findall(model.lower()))
 
 
+def names_model(wanted: str) -> bool:
+    """A text without any word would fit every model."""
+    return any(word.strip(".") for word in _WORD.findall(wanted.lower()))
+
+
 def _suits(request: Request, gpu: Gpu) -> bool:
     return fits_model(request.gpu_model, gpu.model) and versions.reaches(
         gpu.compute_capability, request.compute_capability

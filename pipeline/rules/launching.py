@@ -16,6 +16,7 @@ ORG = "modelyard.org"
 FENCE = "modelyard.fence"
 HASH = "modelyard.hash"
 RESERVED = "modelyard."
+DEVICES = "NVIDIA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,20 @@ def plan(
         name=name_of(record.uuid, site.node),
         image=record.pull,
         command=tuple(spec.command),
-        env={**spec.env, "NVIDIA_VISIBLE_DEVICES": ",".join(record.gpus) or "void"},
+        env=_environment(record),
         labels={**spec.labels, **site.labels, **ours},
         ports=tuple(ports),
         memory_bytes=spec.resources.memory_bytes,
         cpus=spec.resources.cpus,
         gpu_devices=() if simulated else tuple(record.gpus),
     )
+
+
+def _environment(record: Container) -> dict[str, str]:
+    """With the leased GPUs as its only and last word on devices, whatever the caller gave.
+
+    An engine reads `name=value` and takes the last one, so that a name with a `=` is another name.
+    """
+    given = record.spec.env.items()
+    others = {name: value for name, value in given if name.partition("=")[0] != DEVICES}
+    return {**others, DEVICES: ",".join(record.gpus) or "void"}

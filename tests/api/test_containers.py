@@ -109,6 +109,16 @@ async def test_a_missing_container_is_404(http: AsyncClient) -> None:
         assert (await http.request(method, path)).status_code == 404
 
 
+async def test_a_deleted_container_can_be_deleted_again_but_not_stopped(
+    fake: Front, http: AsyncClient
+) -> None:
+    await run(http)
+    fake.containers.move(UUID, status=Status.DELETED)
+    stopped = await http.post(f"{PATH}/{UUID}/stop")
+    assert (stopped.status_code, stopped.json()["code"]) == (404, "not_found")
+    assert (await http.delete(f"{PATH}/{UUID}")).status_code == 200
+
+
 async def test_lists_can_be_narrowed(fake: Front, http: AsyncClient) -> None:
     await run(http)
     fake.containers.move(UUID, node="n1")

@@ -166,6 +166,18 @@ async def test_needs_that_make_no_sense_are_refused_at_once(yard: Yard) -> None:
     assert refused.value.facts["field"] == "needs.cuda"
 
 
+async def test_a_platform_that_is_none_is_refused_at_once(yard: Yard) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await yard.submit(platform="x\0")
+    assert refused.value.facts["field"] == "platform"
+
+
+async def test_an_old_record_with_ports_that_cannot_be_is_still_read(yard: Yard) -> None:
+    needs = Needs(ports=[0, 70000])
+    old = made.image(needs=needs, requested_needs=needs)
+    assert (await yard.record(await yard.store.insert(old))).needs == needs
+
+
 async def test_a_key_answers_its_repeats_and_refuses_another_request(yard: Yard) -> None:
     first = await yard.images.submit(ADA, SPEC, key="k")
     again = await yard.images.submit(ADA, SPEC, key="k")

@@ -171,6 +171,8 @@ class FakeContainers(FakeRecords):
         return await self._ask(caller, uuid, revision)
 
     async def _ask(self, caller: Principal, uuid: str, revision: int | None) -> Container:
+        if getattr(self.kept.get(uuid), "status", None) == "DELETED":
+            return self.kept[uuid]  # type: ignore[no-any-return]
         container: Container = await self.get(caller, uuid)
         self.expect(uuid, revision)
         if container.status is ContainerStatus.STOPPED:

@@ -15,8 +15,8 @@ from pipeline.errors import (
     NotReady,
     StaleRevision,
 )
-from schemas.container import ContainerSpec, HealthCheck
-from schemas.image import Image
+from schemas.container import ContainerSpec, HealthCheck, PortSpec
+from schemas.image import Image, Needs
 from schemas.states import ContainerStatus as Status
 from schemas.states import ImageStatus
 from tests.support.freed import nothing_is_leased
@@ -157,6 +157,8 @@ async def test_another_revision_than_the_one_that_was_seen_is_refused(rig: NodeR
         {"labels": {"modelyard.container": "another"}},
         {"health": HealthCheck(port=81)},
         {"env": {"A": "\ud800"}},
+        {"gpu_model": "h100"},
+        {"ports": [PortSpec(internal=80, host=9), PortSpec(internal=81, host=9)]},
     ],
 )
 async def test_what_cannot_be_is_refused_at_once(rig: NodeRig, spec: dict[str, object]) -> None:
@@ -165,6 +167,31 @@ async def test_what_cannot_be_is_refused_at_once(rig: NodeRig, spec: dict[str, o
         await rig.containers.run(
             rig.caller, ContainerSpec.model_construct(**{**dict(base(image)), **spec})
         )
+
+
+async def test_an_image_that_needs_a_gpu_may_be_run_on_a_chosen_model(rig: NodeRig) -> None:
+    image = await rig.image(needs=Needs(gpus=1))
+    spec = ContainerSpec(image=image.uuid, gpu_model="h100")
+    assert (await rig.containers.run(rig.caller, spec)).spec.gpus == 1
+    with pytest.raises(InvalidInput):
+        await rig.containers.run(rig.caller, spec.model_copy(update={"gpus": 0}))
+
+
+async def test_ports_that_no_image_can_have_are_not_published(rig: NodeRig) -> None:
+    image = await rig.here(await rig.image(needs=Needs(ports=[0, 70000, -1, 80, 80])))
+    container = await rig.up(image)
+    assert [port.internal for port in container.ports] == [80]
+
+
+async def test_a_stop_that_comes_after_the_deletion_changes_nothing(
+    rig: NodeRig,
+) -> None:
+    container = await rig.up()
+    await rig.containers.delete(rig.caller, container.uuid)
+    await rig.hand_over()
+    deleted = await rig.record(container)
+    assert deleted.status is Status.DELETED
+    assert await rig.containers.stop(rig.caller, container.uuid) == deleted
 
 
 def base(image: Image) -> ContainerSpec:
