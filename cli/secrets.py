@@ -48,7 +48,7 @@ def add(
     ] = False,
 ) -> None:
     """Keep credentials. Password or token is asked for, never an argument, and never shown."""
-    password = _read() if password_stdin else typer.prompt("Password", hide_input=True)
+    password = _read() if password_stdin else _ask()
     data = {"username": username, "token" if kind in TOKENS else "password": password}
     if server:
         data["server"] = server
@@ -89,6 +89,11 @@ def rotate_key() -> None:
         err.print("[red]No key opens these, enter them anew:[/]")
         print("\n".join(done["unreadable"]))
         raise typer.Exit(FAILED)
+
+
+def _ask() -> str:
+    standard_input()
+    return str(typer.prompt("Password", hide_input=True))
 
 
 def _read() -> str:

@@ -73,6 +73,7 @@ def test_signs_that_the_output_cannot_show_do_not_end_a_command() -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        ("secrets", "add", "x", "--username", "u"),
         ("secrets", "add", "x", "--username", "u", "--password-stdin"),
         ("containers", "call", "x", "--data", "-"),
     ],
