@@ -45,7 +45,7 @@ class ApiPiece(AppPiece):
 
     def __init__(self, folder: Path, *, port: int, env: Mapping[str, str], log: Path) -> None:
         super().__init__("api", "api", folder, env=env, log=log)
-        self.port = port
+        self.port: int = port
 
     async def ready(self) -> bool:
         answer = await probes.get("127.0.0.1", self.port, "/readyz")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import Misconfigured
 from pipeline.settings import Settings
-from pipeline.stack import dockerd, environment, ports
+from pipeline.stack import dockerd, environment
 from pipeline.stack.app import ApiPiece, AppPiece
 from pipeline.stack.dockerd import DockerdPiece
 from pipeline.stack.keys import Keys
@@ -16,6 +16,7 @@ from pipeline.stack.mongod import MongodPiece
 from pipeline.stack.names import APPS, PIECES
 from pipeline.stack.nats import NatsPiece
 from pipeline.stack.piece import Piece
+from pipeline.stack.ports import Claims
 from pipeline.stack.registry import RegistryPiece
 from pipeline.stack.state import State
 
@@ -42,6 +43,7 @@ async def draw(
     environ: Mapping[str, str],
     state: State,
     keys: Keys,
+    claims: Claims,
     *,
     auto_ports: bool = False,
     only: frozenset[str] = frozenset(PIECES),
@@ -50,7 +52,7 @@ async def draw(
     if unknown := only - set(PIECES):
         names = ", ".join(sorted(unknown))
         raise Misconfigured(f"No such piece: {names}. There are {', '.join(PIECES)}.")
-    drawing = _Drawing(settings, environ, state, keys, auto_ports, only)
+    drawing = _Drawing(settings, environ, state, keys, claims, auto_ports, only)
     drawing.add_nats()
     drawing.add_mongod()
     drawing.add_registry()
@@ -66,6 +68,7 @@ class _Drawing:
         environ: Mapping[str, str],
         state: State,
         keys: Keys,
+        claims: Claims,
         auto_ports: bool,
         only: frozenset[str],
     ) -> None:
@@ -73,9 +76,9 @@ class _Drawing:
         self._environ = environ
         self._state = state
         self._keys = keys
+        self._claims = claims
         self._auto_ports = auto_ports
         self._only = only
-        self._ports: set[int] = set()
         # Stacks that share an engine must not take each other's containers for their own.
         own = f"modelyard-{state.key}"
         self.blueprint = Blueprint(environ.get("MODELYARD_INSTALLATION") or own)
@@ -170,11 +173,7 @@ class _Drawing:
         return "" if value == self._state.addresses.get(variable) else value
 
     def _port(self, wanted: int, setting: str) -> int:
-        port = ports.choose(
-            wanted, setting=setting, auto=self._auto_ports, taken=frozenset(self._ports)
-        )
-        self._ports.add(port)
-        return port
+        return self._claims.choose(wanted, setting=setting, auto=self._auto_ports)
 
 
 async def _default_engine() -> str:

@@ -38,7 +38,7 @@ class MongodPiece(Piece):
     ) -> None:
         """`key` is what members of the replica set show each other: 6 to 1024 base64 characters."""
         super().__init__(folder, log=log)
-        self.port = port
+        self.port: int = port
         self._password = password
         self._key = key
 

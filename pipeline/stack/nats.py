@@ -30,7 +30,7 @@ class NatsPiece(Piece):
         log: Path | None = None,
     ) -> None:
         super().__init__(folder, log=log)
-        self.port = port
+        self.port: int = port
         self._password = password
         self._orgs = dict(orgs or {})
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import Misconfigured
-from pipeline.stack import probes
+from pipeline.stack import ports, probes
 from pipeline.stack.process import Process
 
 _TELLING = re.compile(r"panic:|fatal|\berror\b|\[FTL\]|failed", re.IGNORECASE)
@@ -25,6 +25,8 @@ class Piece(ABC):
     """
 
     name: str
+    port: int | None = None
+    """Where it listens on loopback, if it does."""
     start_timeout_s: float = 30
     stop_grace_s: float = 10
 
@@ -112,7 +114,7 @@ class Piece(ABC):
 
     async def _until_ready(self, process: Process) -> None:
         async def ready_or_ended() -> bool:
-            return not process.running or await self.ready()
+            return not process.running or (self._listens(process) and await self.ready())
 
         in_time = await probes.until(ready_or_ended, timeout_s=self.start_timeout_s)
         if not process.running:
@@ -124,6 +126,10 @@ class Piece(ABC):
             raise Misconfigured(
                 f"{self.name} was not ready after {self.start_timeout_s:g} s; read {self.log}."
             )
+
+    def _listens(self, process: Process) -> bool:
+        """Whoever was quicker to take its port may well be ready, too."""
+        return self.port is None or ports.listens(process.pid, self.port)
 
 
 def program(name: str, *, remedy: str) -> str:

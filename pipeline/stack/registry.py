@@ -18,7 +18,7 @@ class RegistryPiece(Piece):
 
     def __init__(self, folder: Path, *, port: int, log: Path | None = None) -> None:
         super().__init__(folder, log=log)
-        self.port = port
+        self.port: int = port
 
     @property
     def host(self) -> str:

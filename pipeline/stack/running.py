@@ -16,6 +16,7 @@ from pipeline.stack.keys import Keys, load_keys, save_keys
 from pipeline.stack.names import PIECES
 from pipeline.stack.org_readers import prepare_readers
 from pipeline.stack.owner import Owner
+from pipeline.stack.ports import Claims
 from pipeline.stack.state import Run, State, write_private
 from pipeline.stack.supervisor import Report, Supervisor
 
@@ -43,11 +44,17 @@ async def run_stack(
     """
     state = State(settings.state)
     state.create()
-    with state.held():
+    with state.held(), Claims() as claims:
         await leftovers.clear(state)
         keys = load_keys(state.keys_file, org=settings.org_id)
         blueprint = await draw(
-            settings, environ, state, keys, auto_ports=wishes.auto_ports, only=wishes.only
+            settings,
+            environ,
+            state,
+            keys,
+            claims,
+            auto_ports=wishes.auto_ports,
+            only=wishes.only,
         )
         supervisor = Supervisor([blueprint.base, blueprint.apps], report=report)
         note = _note(state, blueprint)

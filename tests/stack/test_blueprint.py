@@ -7,6 +7,7 @@ from pipeline.settings import Settings
 from pipeline.stack.blueprint import Blueprint, draw
 from pipeline.stack.keys import Keys
 from pipeline.stack.names import PIECES
+from pipeline.stack.ports import Claims
 from pipeline.stack.state import State
 
 BASE = frozenset({"nats", "mongod", "registry"})
@@ -23,14 +24,9 @@ async def drawn(
     state: State, environ: dict[str, str], only: frozenset[str] = BASE, **settings: int
 ) -> Blueprint:
     keys = Keys(orgs={"default": "secret"})
-    return await draw(
-        Settings(**settings),
-        environ,
-        state,
-        keys,
-        auto_ports=True,
-        only=only,  # type: ignore[arg-type]
-    )
+    given = Settings(**settings)  # type: ignore[arg-type]
+    with Claims() as claims:
+        return await draw(given, environ, state, keys, claims, auto_ports=True, only=only)
 
 
 def names(blueprint: Blueprint) -> list[str]:

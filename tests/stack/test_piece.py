@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,3 +65,20 @@ def test_the_address_of_an_engine_fits_a_socket_however_deep_its_folder_lies(
     deep = DockerdPiece(tmp_path.joinpath(*["deep"] * 30))
     assert len(deep.host.removeprefix("unix://")) < 108
     assert len(deep.bridge.name) <= 15
+
+
+async def test_a_piece_is_not_ready_because_somebody_else_answers_on_its_port(
+    tmp_path: Path,
+) -> None:
+    class Late(Idler):
+        name = "late"
+        start_timeout_s = 0.3
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        piece = Late(tmp_path)
+        piece.port = listener.getsockname()[1]
+        with pytest.raises(Misconfigured, match="late was not ready"):
+            await piece.start()
+    assert not piece.running
