@@ -15,6 +15,9 @@ from cli.archive_plan import plan
 from cli.client import Client
 from cli.client_uploads import Interrupted, UploadClient
 
+NOTES_S = 3 * 86_400
+"""After a day without a byte the server forgets an upload."""
+
 
 class Changed(Exception):
     """The archive is not what it was when the push began; the message says so to a person."""
@@ -50,6 +53,17 @@ def push_archive(client: Client, path: Path, metadata: str, watch: Watch) -> Pus
     """
     with path.open("rb") as file:
         return _Push(client, path, file, metadata, watch).run()
+
+
+def forget_old_notes(now_s: float) -> None:
+    """Those of uploads that nobody went on with; the server forgot them. `now_s` as files tell."""
+    try:
+        for note in (cache() / "uploads").iterdir():
+            if note.stat().st_mtime < now_s - NOTES_S:
+                note.unlink(missing_ok=True)
+    except OSError:
+        # There is nothing to forget, or it cannot be forgotten: neither is in the way of a push.
+        return
 
 
 class _Push:

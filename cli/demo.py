@@ -16,7 +16,9 @@ from typing import Any
 import typer
 
 from cli.archive_push import push_archive
-from cli.client import FAILED, Client, ask_container, err, out
+from cli.client import FAILED, Client, ask_container, err, out, say
+from cli.configuration import read_settings
+from cli.lines import Lines
 from cli.progress import follow
 from cli.show import human_bytes
 from pipeline.errors import YardError
@@ -29,8 +31,6 @@ INTERRUPTED = 130
 QUESTION = "def greet(name: str) -> str:\n    return f'Hello, {name}!'\n"
 STATUS_S = 60
 POLL_S = 0.1
-SAID_STEP = 25
-"""Percent of an upload between two lines about it."""
 
 
 class Step(Exception):
@@ -49,7 +49,7 @@ class Walk:
         self.end()
         self.current = title
         self._began = time.monotonic()
-        out.print(f"\n[bold]{len(self.done) + 1}. {title}[/]", highlight=False)
+        say(out, (f"\n{len(self.done) + 1}. {title}", "bold"))
 
     def end(self) -> None:
         if self.current:
@@ -57,7 +57,7 @@ class Walk:
             self.current = ""
 
     def say(self, text: str) -> None:
-        out.print(f"   {text}", highlight=False, soft_wrap=True, markup=False)
+        say(out, f"   {text}")
 
 
 def demo() -> None:
@@ -71,19 +71,18 @@ def demo() -> None:
     try:
         finished = asyncio.run(_with_stack(folder, walk))
     except (YardError, Step) as error:
-        err.print(f"\n[red]Failed at: {walk.current}.[/] {error}", highlight=False)
+        say(err, (f"\nFailed at: {walk.current}.", "red"), f" {error}")
         raise typer.Exit(FAILED) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not finished:
-        err.print("\nInterrupted; everything is stopped.")
+        say(err, "\nInterrupted; everything is stopped.")
         raise typer.Exit(INTERRUPTED)
     _summarise(walk, time.monotonic() - began)
 
 
 async def _with_stack(folder: Path, walk: Walk) -> bool:
     """False when it was interrupted. The stack is down again when this returns."""
-    from pipeline.settings import Settings
     from pipeline.stack.running import Wishes, run_stack
 
     walk.begin("Start broker, store, registry, engine, server, worker and agent")
@@ -91,7 +90,7 @@ async def _with_stack(folder: Path, walk: Walk) -> bool:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
     stack = asyncio.create_task(
         run_stack(
-            Settings(state=folder),
+            read_settings(state=folder),
             environ,
             Wishes(True, frozenset(PIECES)),
             report=walk.say,
@@ -140,38 +139,12 @@ def _use(walk: Walk, archive: Path) -> None:
     walk.end()
 
 
-class Percentages:
-    """Says how far an upload is, in a few lines. A `cli.archive_push.Watch`."""
-
-    def __init__(self, walk: Walk) -> None:
-        self._walk = walk
-        self._total = 1
-        self._said = -SAID_STEP
-
-    def sending(self, done: int, total: int) -> None:
-        self._total = total
-        self.moved(done)
-
-    def moved(self, done: int) -> None:
-        percentage = 100 * done // self._total
-        if percentage >= self._said + SAID_STEP:
-            self._said = percentage // SAID_STEP * SAID_STEP
-            self._walk.say(f"{percentage} % of {human_bytes(self._total)}")
-
-    def waiting(self, reason: str) -> None:
-        if reason:
-            self._walk.say(reason)
-
-    def storing(self) -> None:
-        self._walk.say("all is sent; layers, digests and manifest are proved and stored")
-
-
 def _upload(walk: Walk, client: Client, archive: Path) -> str:
     """The reference under which the image is now in the platform's registry."""
     name = f"demo/{sample_model.NAME}:1"
     walk.begin(f"Upload it as {name}, and prove that it is whole and runnable")
     wish = UploadWish(name=name, filename=archive.name)
-    view = push_archive(client, archive, tus.metadata(wish), Percentages(walk)).view
+    view = push_archive(client, archive, tus.metadata(wish), Lines(walk.say)).view
     if view["status"] != "completed":
         raise Step(view["message"])
     reference = str(view["image"]["reference"])
@@ -227,7 +200,7 @@ def _told(event: dict[str, Any]) -> str:
 
 
 def _summarise(walk: Walk, seconds: float) -> None:
-    out.print("\n[bold green]Everything worked.[/]")
+    say(out, ("\nEverything worked.", "bold green"))
     for title, took in walk.done:
-        out.print(f"   {took:6.1f} s  {title}", highlight=False, soft_wrap=True)
-    out.print(f"   {seconds:6.1f} s  in total; everything is stopped again", highlight=False)
+        say(out, f"   {took:6.1f} s  {title}")
+    say(out, f"   {seconds:6.1f} s  in total; everything is stopped again")

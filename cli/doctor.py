@@ -6,11 +6,15 @@ import asyncio
 import json
 import os
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.client import FAILED, out
+from cli.client import FAILED, out, say
+from cli.configuration import BadSettings, read_settings
+
+if TYPE_CHECKING:
+    from pipeline.stack.checks import Finding
 
 
 def doctor(
@@ -20,17 +24,26 @@ def doctor(
 
     The exit code is 1 when anything is.
     """
-    from pipeline.settings import Settings
-    from pipeline.stack.checks import examine
-
-    findings = asyncio.run(examine(Settings(), os.environ))
+    findings = _findings()
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
-            out.print(f"{mark} {finding.name}: {finding.detail}", highlight=False)
+            mark = ("ok  ", "green") if finding.ok else ("FAIL", "red")
+            say(out, mark, f" {finding.name}: {finding.detail}")
             if finding.remedy:
-                out.print(f"     {finding.remedy}", highlight=False)
+                say(out, f"     {finding.remedy}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(FAILED)
+
+
+def _findings() -> list[Finding]:
+    """Of the settings alone when they are wrong: what to look at is said by them."""
+    from pipeline.stack.checks import Finding, examine
+
+    try:
+        settings = read_settings()
+    except BadSettings as bad:
+        remedy = "Set it right, or unset it: docs/settings.md tells what it is for."
+        return [Finding(fault.setting, False, fault.problem, remedy) for fault in bad.faults]
+    return asyncio.run(examine(settings, os.environ))

@@ -10,6 +10,12 @@ import typer
 from cli.client import Client, ServerSentEvent, out, say
 from cli.show import field
 
+RESOURCES = (
+    *("container", "image", "model", "model-file", "model-version", "node", "registry"),
+    *("registry-history", "secret", "token", "upload", "user"),
+)
+"""As the records call them. They are not asked: that would load them for every command."""
+
 
 def events(
     resource: Annotated[str | None, typer.Option(help="For instance image or container.")] = None,
@@ -19,6 +25,9 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Follow what happens, over every image, container and node of the organisation."""
+    if resource is not None and resource not in RESOURCES:
+        known = ", ".join(RESOURCES)
+        raise typer.BadParameter(f"there is no {resource!r}; known are {known}.")
     for event in Client().events(after=after, resource=resource, id=id, kind=kind):
         if event.event == "open":
             continue

@@ -31,7 +31,12 @@ COLUMNS = [
 @app.command()
 def add(
     reference: str,
-    name: Annotated[str | None, typer.Option(help="Unique name; default: the reference.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="A name that no other image has; default: the reference, which several may share."
+        ),
+    ] = None,
     platform: Annotated[str | None, typer.Option(help="For instance linux/arm64.")] = None,
     secret: Annotated[str | None, typer.Option(help="Registry secret, by name.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is proved or refused.")] = True,
@@ -83,7 +88,7 @@ def delete(image: Named) -> None:
     client = Client()
     uuid = uuid_of(client, "images", image)
     client.call("DELETE", f"/images/{uuid}")
-    err.print("deleted")
+    say(err, "deleted")
 
 
 def _platform(item: dict[str, object]) -> str:

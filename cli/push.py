@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, NoReturn
 
@@ -21,14 +23,16 @@ from rich.progress import (
 )
 
 from cli.archive_plan import READ_BYTES
-from cli.archive_push import Changed, Pushed, cache, push_archive
+from cli.archive_push import Changed, Pushed, cache, forget_old_notes, push_archive
 from cli.client import FAILED, USAGE, Client, err, out, say
+from cli.lines import Lines
 from cli.show import as_document, human_bytes
 from pipeline.rules import tus
 from schemas.upload import UploadWish
 
 INTERRUPTED = 130
 STDIN = "-"
+NAME_MAX = 255
 
 
 def push(
@@ -46,18 +50,41 @@ def push(
     """
     if (model is None) != (version is None):
         raise typer.BadParameter("--model and --version go together.")
+    _require_sendable(name=name, repo_tag=repo_tag, platform=platform, model=model, version=version)
     wish = UploadWish(
         name=name,
-        filename=None if archive == STDIN else Path(archive).name,
+        filename=_filename(archive),
         repo_tag=repo_tag,
         platform=platform,
         model=model,
         version=version,
     )
     client = Client()
-    with _explained(archive), Bar() as bar, _file(archive, bar) as path:
-        pushed = push_archive(client, path, tus.metadata(wish), bar)
+    forget_old_notes(time.time())
+    with _explained(archive), _watch() as watch, _file(archive, watch) as path:
+        pushed = push_archive(client, path, tus.metadata(wish), watch)
     _tell(pushed, as_json=as_json)
+
+
+def _require_sendable(**given: str | None) -> None:
+    """What the server takes; it would speak of a header that nobody wrote."""
+    for name, text in given.items():
+        most = NAME_MAX if name == "name" else tus.VALUE_MAX
+        if text is not None and not (0 < len(text) <= most and text.isprintable()):
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(
+                f"must be 1 to {most} printable characters.", param_hint=option
+            )
+
+
+def _filename(archive: str) -> str | None:
+    """Told for people to read; one that cannot be told is not."""
+    name = Path(archive).name
+    return name if archive != STDIN and name.isprintable() else None
+
+
+def _watch() -> Bar | Lines:
+    return Bar() if err.is_terminal else Lines(partial(say, err))
 
 
 def _tell(pushed: Pushed, *, as_json: bool) -> None:
@@ -86,7 +113,7 @@ class Bar:
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[why]}"),
+            TextColumn("{task.fields[why]}", markup=False),
             console=err,
             transient=True,
         )
@@ -134,25 +161,38 @@ def _explained(archive: str) -> Iterator[None]:
 
 
 @contextmanager
-def _file(archive: str, bar: Bar) -> Iterator[Path]:
+def _file(archive: str, watch: Bar | Lines) -> Iterator[Path]:
     """The archive as a file. Standard input is put into one: a cut needs what was sent before."""
     if archive != STDIN:
-        if not Path(archive).is_file():
-            say(err, (f"There is no file {archive}.", "red"))
-            raise typer.Exit(USAGE)
+        _require_file(archive)
         yield Path(archive)
         return
+    # Without one there is no object either, whatever its type says.
+    if not sys.stdin:
+        _refuse_input("Standard input is closed: pipe an archive into it.")
     if sys.stdin.isatty():
         _refuse_input("Standard input is a terminal: pipe an archive into it.")
     folder = cache()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-") as kept:
-        if not _keep(sys.stdin.buffer, kept, bar):
+        if not _keep(sys.stdin.buffer, kept, watch):
             _refuse_input("Nothing came on standard input.")
         yield Path(kept.name)
 
 
-def _keep(source: IO[bytes], into: IO[bytes], bar: Bar) -> int:
+def _require_file(archive: str) -> None:
+    path = Path(archive)
+    if not archive:
+        _refuse_input("An empty name is no file: give the path of an archive.")
+    if not path.exists():
+        _refuse_input(f"There is no file {archive}.")
+    if path.is_dir():
+        _refuse_input(f"{archive} is a folder: give the TAR that docker save wrote.")
+    if not path.is_file():
+        _refuse_input(f"{archive} is no regular file: pipe it into modelyard images push -")
+
+
+def _keep(source: IO[bytes], into: IO[bytes], watch: Bar | Lines) -> int:
     """Bytes of standard input."""
     size = 0
     while chunk := source.read(READ_BYTES):
@@ -165,7 +205,7 @@ def _keep(source: IO[bytes], into: IO[bytes], bar: Bar) -> int:
                 " XDG_CACHE_HOME to a folder with room."
             )
         size += len(chunk)
-        bar.reading(size)
+        watch.reading(size)
     return size
 
 

@@ -20,6 +20,8 @@ ID = "ID"
 """The title of columns that people copy from."""
 WIDE = 10_000
 """Columns of what is no terminal: programs that read lines want a record on one."""
+FOLDED = 20
+"""Characters of a column that is folded, at the least."""
 
 _COLOURS = {
     "READY": "green",
@@ -35,15 +37,46 @@ def json_or_table(items: Sequence[Item], columns: Sequence[Column], *, as_json: 
     if as_json:
         as_document(list(items))
         return
-    table = as_table(items, columns)
-    if out.is_terminal:
-        out.print(table)
+    if not out.is_terminal:
+        Console(file=out.file, width=WIDE).print(as_table(items, columns))
     else:
-        Console(file=out.file, width=WIDE).print(table)
+        show_in(out, items, columns)
+
+
+def show_in(terminal: Console, items: Sequence[Item], columns: Sequence[Column]) -> None:
+    """Nothing is cut, however narrow the terminal: what makes no table there is a list."""
+    if least_width(items, columns) <= terminal.width:
+        terminal.print(as_table(items, columns))
+    else:
+        terminal.print(as_list(items, columns), soft_wrap=True)
+
+
+def least_width(items: Sequence[Item], columns: Sequence[Column]) -> int:
+    """Of a table that can be read: IDs are whole, other columns not narrower than `FOLDED`."""
+    width = 2 * (len(columns) - 1)
+    for title, value in columns:
+        widest = max([len(title), *(_cell(value(item)).cell_len for item in items)])
+        width += widest if title == ID else min(widest, FOLDED)
+    return width
+
+
+def as_list(items: Sequence[Item], columns: Sequence[Column]) -> Text:
+    """A paragraph for each record, a line for each of its values; for none, the titles."""
+    if not items:
+        return Text(" ".join(title for title, _ in columns), style="bold")
+    longest = max(len(title) for title, _ in columns)
+    return Text("\n\n").join(_paragraph(item, columns, longest) for item in items)
+
+
+def _paragraph(item: Item, columns: Sequence[Column], longest: int) -> Text:
+    cells = [(title, _cell(value(item))) for title, value in columns]
+    return Text("\n").join(
+        Text.assemble((title.ljust(longest), "bold"), "  ", cell) for title, cell in cells if cell
+    )
 
 
 def as_table(items: Sequence[Item], columns: Sequence[Column]) -> Table:
-    """Nothing is cut, however narrow the terminal: ids stay whole, the rest goes on below."""
+    """IDs stay whole; where it is narrow, the rest goes on below."""
     rows = [[_cell(value(item)) for _, value in columns] for item in items]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, (title, _) in enumerate(columns):

@@ -10,12 +10,13 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from cli.client import FAILED, err, out
-from pipeline.errors import YardError
+from cli.client import FAILED, err, out, say
+from cli.configuration import read_settings
+from pipeline.errors import Misconfigured, YardError
 from pipeline.stack.detached import Facts, Voice, start_detached
 from pipeline.stack.names import PIECES
 
@@ -57,14 +58,21 @@ def down() -> None:
         ran = asyncio.run(take_down(state))
     except YardError as error:
         _fail(error)
-    err.print("Stopped." if ran else f"Nothing runs from {state.folder}.", highlight=False)
+    except OSError as error:
+        _fail(
+            Misconfigured(
+                f"The state folder {state.folder} cannot be used ({error.strerror or error}): "
+                "set MODELYARD_STATE to the folder of the stack."
+            )
+        )
+    say(err, "Stopped." if ran else f"Nothing runs from {state.folder}.")
 
 
 def _start_in_background(ports: str, only: str) -> None:
     state = _state()
     run = state.run
     if run is not None and run.ready and run.supervisor.alive:
-        err.print(f"Runs already from {state.folder} (process {run.pid}).", highlight=False)
+        say(err, f"Runs already from {state.folder} (process {run.pid}).")
         return
     command = [sys.executable, "-m", "cli.main", "up", "--ports", ports, "--only", only, "--voice"]
     try:
@@ -98,9 +106,10 @@ def _run(only: frozenset[str], descriptor: int | None, *, auto_ports: bool) -> N
 
 
 def _settings() -> Settings:
-    from pipeline.settings import Settings
-
-    return Settings()
+    try:
+        return read_settings()
+    except YardError as error:
+        _fail(error)
 
 
 def _state() -> State:
@@ -110,17 +119,16 @@ def _state() -> State:
 
 
 def _report(text: str) -> None:
-    err.print(f"  {text}", highlight=False)
+    say(err, f"  {text}")
 
 
 def _announce(facts: Facts) -> None:
     if "MODELYARD_TOKEN" in facts:
-        out.print(f"Dashboard  {facts['MODELYARD_URL']}/", highlight=False, soft_wrap=True)
-        out.print(f"Token      {facts['MODELYARD_TOKEN']}", highlight=False, soft_wrap=True)
-    env_file = _state().env_file
-    err.print(f"All addresses and credentials: {env_file}", highlight=False, soft_wrap=True)
+        say(out, f"Dashboard  {facts['MODELYARD_URL']}/")
+        say(out, f"Token      {facts['MODELYARD_TOKEN']}")
+    say(err, f"All addresses and credentials: {_state().env_file}")
 
 
-def _fail(error: YardError) -> None:
-    err.print(f"[red]{error.message}[/]", highlight=False, soft_wrap=True)
+def _fail(error: YardError) -> NoReturn:
+    say(err, (error.message, "red"))
     raise typer.Exit(FAILED) from error

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -236,10 +237,19 @@ def test_empty_standard_input_is_a_usage_error(server: Server) -> None:
     assert server.asked == []
 
 
-def test_a_folder_is_no_archive(server: Server, tmp_path: Path) -> None:
-    done = push(str(tmp_path))
-    assert done.exit_code == USAGE
-    assert "There is no file" in done.stderr
+def test_what_is_no_archive_is_called_what_it_is(server: Server, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for given, what in {
+        "": "An empty name is no file",
+        str(tmp_path / "gone"): "There is no file",
+        str(tmp_path): "is a folder",
+        str(tmp_path / "pipe"): "is no regular file: pipe it into modelyard images push -",
+        "/dev/null": "is no regular file",
+    }.items():
+        done = push(given)
+        assert done.exit_code == USAGE
+        assert what in done.stderr
+    assert server.asked == []
 
 
 def test_why_it_takes_long_is_heard_and_the_outcome_awaited(server: Server) -> None:
@@ -251,3 +261,56 @@ def test_why_it_takes_long_is_heard_and_the_outcome_awaited(server: Server) -> N
     view = client_uploads.UploadClient(Client()).outcome(ADDRESS, heard.append)
     assert view == DONE
     assert heard == ["registry_unavailable: It is away."]
+
+
+@pytest.mark.parametrize("given", ["a\nb", "n" * 256, "", "\udcff"])
+def test_a_name_that_cannot_be_sent_is_refused_by_its_option(
+    server: Server, archive: Path, given: str
+) -> None:
+    done = push(str(archive), "--name", given)
+    assert done.exit_code == USAGE
+    assert "--name" in done.stderr
+    assert "1 to 255 printable characters" in done.stderr
+    assert server.asked == []
+
+
+def test_an_archive_whose_name_cannot_be_told_is_sent_nevertheless(
+    server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "a\nb.tar"
+    path.write_bytes(ARCHIVE)
+    assert push(str(path)).exit_code == 0
+    assert server.received == ARCHIVE
+
+
+def test_a_closed_standard_input_is_a_usage_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.push.sys", SimpleNamespace(stdin=None))
+    done = push("-")
+    assert done.exit_code == USAGE
+    assert "Standard input is closed" in done.stderr
+
+
+def test_off_a_terminal_there_are_a_few_lines_and_no_empty_one(
+    server: Server, archive: Path
+) -> None:
+    said = push(str(archive)).stderr.splitlines()
+    assert all(said), said
+    assert said[0].startswith("0 % of ")
+    assert said[-2].startswith("100 % of ")
+    assert "stored" in said[-1]
+    assert len(said) <= 6
+
+
+def test_a_push_forgets_the_notes_of_uploads_that_the_server_forgot(
+    server: Server, archive: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache" / "modelyard" / "uploads"
+    folder.mkdir(parents=True)
+    old, new = folder / "old", folder / "new"
+    old.touch()
+    new.touch()
+    os.utime(old, (1, 1))
+    assert push(str(archive)).exit_code == 0
+    assert [path.name for path in folder.iterdir()] == ["new"]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from cli import containers, images
-from cli.show import as_table, json_or_table
+from cli.show import json_or_table, show_in
 from tests.support import records as made
 
 REASON = "No node can run it: change what it asks for or add a node with more GPUs. " * 3
@@ -19,27 +19,41 @@ def an_image() -> dict[str, object]:
 
 def shown(width: int, *items: dict[str, object]) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(as_table(items, images.COLUMNS))
+    show_in(console, items, images.COLUMNS)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_ids_are_whole_in_terminals_of_any_width(width: int) -> None:
-    items = [an_image() for _ in range(3)]
-    lines = shown(width, *items).splitlines()
+@pytest.mark.parametrize("width", [20, 40, 80, 120, 200])
+def test_nothing_is_cut_in_terminals_of_any_width(width: int) -> None:
+    item = an_image()
+    text = shown(width, item, an_image())
+    assert "…" not in text
+    assert str(item["uuid"]) in text
+    squeezed = "".join(text.split())
+    wanted = "".join(str(item[name]) for name in ("uuid", "name", "reason"))
+    assert len(squeezed) >= 2 * len("".join(wanted.split()))
+
+
+def test_a_wide_terminal_shows_a_table() -> None:
+    items = [an_image(), an_image()]
+    lines = shown(120, *items).splitlines()
+    assert lines[0].split() == [title for title, _ in images.COLUMNS]
     for item in items:
         assert any(line.startswith(f"{item['uuid']} ") for line in lines)
 
 
-def test_nothing_is_cut_in_a_terminal_that_is_usual() -> None:
-    item = an_image()
-    text = shown(120, item)
-    assert "…" not in text
-    squeezed = "".join(text.split())
-    assert len(squeezed) >= sum(len(str(item[field])) for field in ("uuid", "name")) + len(
-        "".join(REASON.split())
-    )
+def test_a_narrow_terminal_shows_a_value_on_each_line() -> None:
+    first, second = an_image(), an_image()
+    one, two = shown(40, first, second).split("\n\n")
+    assert one.splitlines()[0] == f"ID        {first['uuid']}"
+    assert f"REASON    {REASON}" in one
+    assert "PLATFORM" not in one, "it has none"
+    assert two.startswith(f"ID        {second['uuid']}")
+
+
+def test_an_empty_list_in_a_narrow_terminal_shows_its_columns() -> None:
+    assert shown(20).split() == [title for title, _ in images.COLUMNS]
 
 
 def test_what_is_no_terminal_gets_a_record_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
