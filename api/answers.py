@@ -39,7 +39,7 @@ def changed(record: Record, body: bytes, *, settled: bool = True) -> Response:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documented failures of a route; every guarded one has 401 and 403."""
-    return {status: _problem(_MEANINGS[status]) for status in (401, 403, *statuses)}
+    return {status: _problem(MEANINGS[status]) for status in (401, 403, *statuses)}
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -50,11 +50,12 @@ def _problem(description: str) -> dict[str, Any]:
     }
 
 
-_MEANINGS: Mapping[int, str] = {
+MEANINGS: Mapping[int, str] = {
     400: "The body is not JSON.",
     401: "No token, or one that is wrong, expired or revoked.",
     403: "The token lacks the permission.",
     404: "There is no such record in the caller's organisation.",
+    406: "None of the types in Accept can be had.",
     409: "The state of the record, or another record, is in the way.",
     408: "Nothing came for too long.",
     410: "It was here and is no more.",
@@ -63,7 +64,9 @@ _MEANINGS: Mapping[int, str] = {
     415: "The body is not declared as JSON.",
     422: "Well-formed, but unacceptable: `errors` names each field.",
     429: "Too many attempts: wait for as long as Retry-After says.",
+    460: "The bytes are not those of Upload-Checksum.",
     502: "What lies behind answered wrongly.",
     503: "The store, the broker or a node does not answer.",
     504: "No answer in time; the work goes on.",
+    507: "A disk of ours is full.",
 }

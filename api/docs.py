@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from api.answers import JSON
+from api.answers import JSON, MEANINGS
 from api.auth import OpenRoute
 from api.problems import MEDIA_TYPE
 
@@ -89,6 +89,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for method, operation in path.items():
             if method in _METHODS:
                 operation["responses"] = _responses(operation["responses"])
+                if JSON in operation.get("requestBody", {}).get("content", {}):
+                    _document_silence(operation["responses"])
     for name in _GENERIC:
         document["components"]["schemas"].pop(name, None)
     return document
@@ -100,6 +102,12 @@ def _responses(declared: dict[str, Any]) -> dict[str, Any]:
         for status, response in declared.items()
         if not _is_generic(response)
     }
+
+
+def _document_silence(responses: dict[str, Any]) -> None:
+    """Whoever reads a body may wait for it in vain."""
+    # In the shape of the door, which every one of its failures has.
+    responses.setdefault("408", responses["401"] | {"description": MEANINGS[408]})
 
 
 def _response(response: dict[str, Any]) -> dict[str, Any]:

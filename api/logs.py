@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ HEARTBEAT_S = 15.0
 FIRST_S = 2.0
 """A node that has refused nothing within this time is taken to have accepted."""
 TEXT, LINES = "text/plain", "application/x-ndjson"
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
 @router.get(
@@ -45,7 +47,7 @@ TEXT, LINES = "text/plain", "application/x-ndjson"
                 EVENT_STREAM: {"schema": {"type": "string"}},
             },
         },
-        **problems(404, 409, 422, 503),
+        **problems(404, 406, 409, 422, 503),
     },
 )
 async def read_logs(
@@ -113,14 +115,34 @@ _SHAPES = (
 
 
 def _shape(accept: str) -> _Shape:
-    """The first that is named; raises 406 when none of ours is."""
-    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    for name in wanted:
-        for shape in _SHAPES:
-            if name in (shape.media_type, "*/*", shape.media_type.partition("/")[0] + "/*"):
-                return shape
-    offered = ", ".join(shape.media_type for shape in _SHAPES)
-    raise HTTPException(406, f"Logs can be had as {offered}.")
+    """What is wanted most, and of those the first that is named; raises 406 for none of ours.
+
+    A type's own wish counts before `text/*`, and that before `*/*` (RFC 9110, 12.5.1).
+    """
+    wishes = list(map(_wish, accept.split(",")))
+    wanted = [(*_wanted(shape.media_type, wishes), shape) for shape in _SHAPES]
+    quality, _, best = max(wanted, key=lambda each: each[:2])
+    if quality <= 0:
+        offered = ", ".join(shape.media_type for shape in _SHAPES)
+        raise HTTPException(406, f"Logs can be had as {offered}.")
+    return best
+
+
+def _wish(text: str) -> tuple[str, float]:
+    """A media range and its quality."""
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    return name, float(quality) if _QUALITY.fullmatch(quality) else 0.0
+
+
+def _wanted(media_type: str, wishes: list[tuple[str, float]]) -> tuple[float, int]:
+    """How much it is wanted, and minus how late it is named."""
+    names = [name for name, _ in wishes]
+    for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+        if name in names:
+            at = names.index(name)
+            return wishes[at][1], -at
+    return 0.0, 0
 
 
 async def _chunks(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from api import models_bodies, models_views
 from api.auth import GuardedRoute, needs
 from api.deps import Yard
+from api.models_errors import failures
 from api.models_views import answer
 from pipeline.core.models import PER_PAGE, PER_PAGE_MOST
 from pipeline.rules import model_requirements
@@ -28,7 +29,7 @@ Identifier: TypeAlias = Annotated[str, Path()]
 Version: TypeAlias = Annotated[str, Path()]
 
 
-@router.get("")
+@router.get("", responses=failures(422))
 async def list_models(
     caller: Viewer,
     yard: Yard,
@@ -52,26 +53,35 @@ async def list_models(
     return answer([models_views.model(each) for each in found])
 
 
-@router.post("", status_code=201, openapi_extra=models_bodies.described(NewModel))
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=models_bodies.described(NewModel),
+    responses=failures(400, 409, 413, 415, 422),
+)
 async def create_model(request: Request, caller: Writer, yard: Yard) -> Response:
     """Make a model with its first version."""
     wanted = await models_bodies.read(request, NewModel)
     return answer(await _whole(yard, await yard.model.models.create(caller, wanted)), 201)
 
 
-@router.get("/requirements/account")
+@router.get("/requirements/account", responses=failures())
 async def list_requirements(caller: Viewer) -> Response:
     """How much of a node a model may ask for."""
     return answer([models_views.requirement(each.id) for each in model_requirements.LISTED])
 
 
-@router.get("/{identifier}")
+@router.get("/{identifier}", responses=failures(404))
 async def get_model(identifier: Identifier, caller: Viewer, yard: Yard) -> Response:
     """One model."""
     return answer(await _model(yard, caller, identifier))
 
 
-@router.patch("/{identifier}", openapi_extra=models_bodies.described(ModelPatch))
+@router.patch(
+    "/{identifier}",
+    openapi_extra=models_bodies.described(ModelPatch),
+    responses=failures(400, 404, 413, 415, 422),
+)
 async def patch_model(
     identifier: Identifier, request: Request, caller: Writer, yard: Yard
 ) -> Response:
@@ -81,7 +91,7 @@ async def patch_model(
     return answer(await _model(yard, caller, identifier))
 
 
-@router.get("/{identifier}/versions")
+@router.get("/{identifier}/versions", responses=failures(404))
 async def list_versions(identifier: Identifier, caller: Viewer, yard: Yard) -> Response:
     """Versions of a model, oldest first."""
     (found,) = await yard.model.models.with_versions(
@@ -91,7 +101,10 @@ async def list_versions(identifier: Identifier, caller: Viewer, yard: Yard) -> R
 
 
 @router.post(
-    "/{identifier}/versions", status_code=201, openapi_extra=models_bodies.described(NewVersion)
+    "/{identifier}/versions",
+    status_code=201,
+    openapi_extra=models_bodies.described(NewVersion),
+    responses=failures(400, 404, 409, 413, 415, 422),
 )
 async def create_version(
     identifier: Identifier, request: Request, caller: Writer, yard: Yard
@@ -103,7 +116,7 @@ async def create_version(
     return answer(await _whole(yard, record), 201)
 
 
-@router.get("/{identifier}/versions/{version}")
+@router.get("/{identifier}/versions/{version}", responses=failures(404))
 async def get_version(
     identifier: Identifier, version: Version, caller: Viewer, yard: Yard
 ) -> Response:
@@ -112,7 +125,9 @@ async def get_version(
 
 
 @router.patch(
-    "/{identifier}/versions/{version}", openapi_extra=models_bodies.described(VersionPatch)
+    "/{identifier}/versions/{version}",
+    openapi_extra=models_bodies.described(VersionPatch),
+    responses=failures(400, 404, 409, 413, 415, 422),
 )
 async def patch_version(
     identifier: Identifier, version: Version, request: Request, caller: Writer, yard: Yard

@@ -5,14 +5,34 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
-from api.answers import JSON
+from api.answers import JSON, MEANINGS
 from api.problems import Failure
 
 PREFIX = "/api"
 _DROPPED = frozenset({"retry-after"})
 """Clients of this door would repeat their POST."""
+
+
+class ModelError(BaseModel):
+    """Every failure under `/api`. That of a delivery holds the `containerImage`, too."""
+
+    statusCode: int
+    status: str
+    code: str
+    message: str
+    technicalInformation: str
+    reportErrorUrl: str
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented failures of a route of this door; every one has 401, 403 and 503."""
+    return {
+        status: {"model": ModelError, "description": MEANINGS[status]}
+        for status in sorted({401, 403, *statuses, 503})
+    }
 
 
 class ErrorBodies:

@@ -16,6 +16,7 @@ from api.auth import GuardedRoute
 from api.bodies import streams_body
 from api.deps import Yard
 from api.models import PREFIX, Identifier, Version, Viewer, Writer
+from api.models_errors import failures
 from api.models_views import answer
 from pipeline.errors import InvalidInput, NotFound, TooLarge
 from pipeline.rules import strict_json
@@ -49,7 +50,12 @@ _PICTURES = {
 }
 
 
-@router.post(AT + "/testInput", status_code=201, openapi_extra=_FORM)
+@router.post(
+    AT + "/testInput",
+    status_code=201,
+    openapi_extra=_FORM,
+    responses=failures(400, 404, 413, 415, 422),
+)
 @streams_body
 async def put_test_input(
     identifier: Identifier,
@@ -66,7 +72,9 @@ async def put_test_input(
     return answer({"name": file.name, "size": len(content)}, 201)
 
 
-@router.put(AT + "/sample-input", openapi_extra=_ANY_JSON)
+@router.put(
+    AT + "/sample-input", openapi_extra=_ANY_JSON, responses=failures(400, 404, 413, 415, 422)
+)
 async def put_sample_input(
     identifier: Identifier, version: Version, request: Request, caller: Writer, yard: Yard
 ) -> Response:
@@ -74,7 +82,9 @@ async def put_sample_input(
     return await _put_sample(request, caller, yard, identifier, version, "sample_input")
 
 
-@router.put(AT + "/sample-output", openapi_extra=_ANY_JSON)
+@router.put(
+    AT + "/sample-output", openapi_extra=_ANY_JSON, responses=failures(400, 404, 413, 415, 422)
+)
 async def put_sample_output(
     identifier: Identifier, version: Version, request: Request, caller: Writer, yard: Yard
 ) -> Response:
@@ -82,7 +92,7 @@ async def put_sample_output(
     return await _put_sample(request, caller, yard, identifier, version, "sample_output")
 
 
-@router.get(AT + "/sample-input")
+@router.get(AT + "/sample-input", responses=failures(404))
 async def get_sample_input(
     identifier: Identifier, version: Version, caller: Viewer, yard: Yard
 ) -> Response:
@@ -91,7 +101,7 @@ async def get_sample_input(
     return _sample(record.sample_input)
 
 
-@router.get(AT + "/sample-output")
+@router.get(AT + "/sample-output", responses=failures(404))
 async def get_sample_output(
     identifier: Identifier, version: Version, caller: Viewer, yard: Yard
 ) -> Response:
@@ -100,7 +110,12 @@ async def get_sample_output(
     return _sample(record.sample_output)
 
 
-@router.post("/{identifier}/image", status_code=201, openapi_extra=_FORM)
+@router.post(
+    "/{identifier}/image",
+    status_code=201,
+    openapi_extra=_FORM,
+    responses=failures(400, 404, 413, 415, 422),
+)
 @streams_body
 async def put_picture(
     identifier: Identifier,
@@ -121,7 +136,7 @@ async def put_picture(
     return answer({"description": description, "mediaType": kind, "size": len(content)}, 201)
 
 
-@router.get("/{identifier}/image")
+@router.get("/{identifier}/image", responses=failures(404))
 async def get_picture(identifier: Identifier, caller: Viewer, yard: Yard) -> Response:
     """The picture, in base64 as every body here is JSON. 404 before there is one."""
     model = await yard.model.models.get(caller, identifier)

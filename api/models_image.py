@@ -14,7 +14,7 @@ from api.auth import GuardedRoute
 from api.bodies import streams_body
 from api.deps import Yard
 from api.models import PREFIX, Identifier, Version, Viewer, Writer
-from api.models_errors import ErrorBodies
+from api.models_errors import ErrorBodies, failures
 from api.models_views import answer
 from api.problems import Failure
 from pipeline.core.ingested import Wish
@@ -47,7 +47,16 @@ def _described() -> dict[str, Any]:
     return extra
 
 
-@router.post(PATH, status_code=202, openapi_extra=_described())
+@router.post(
+    PATH,
+    status_code=202,
+    openapi_extra=_described(),
+    responses={
+        201: {"description": "The archive is stored and proved."},
+        202: {"description": "The link is recorded; its image is being looked at."},
+        **failures(400, 404, 409, 413, 415, 422, 502, 507),
+    },
+)
 @streams_body
 async def deliver_image(
     identifier: Identifier,
@@ -74,7 +83,7 @@ async def deliver_image(
     return answer(container_image.describe(delivered.image, delivered.version.load), 202)
 
 
-@router.get(PATH)
+@router.get(PATH, responses=failures(404, 422))
 async def get_image(
     identifier: Identifier, version: Version, request: Request, caller: Viewer, yard: Yard
 ) -> Response:

@@ -9,7 +9,7 @@ from api import models_views
 from api.auth import GuardedRoute
 from api.deps import Hub, Yard
 from api.models import PREFIX, Identifier, Runner, Version, Viewer
-from api.models_errors import ErrorBodies
+from api.models_errors import ErrorBodies, failures
 from api.models_views import answer
 from api.problems import Failure
 from pipeline.core.event_hub import EventHub
@@ -26,7 +26,7 @@ LOOK_S = 2.0
 """Events say when to look; this often it is looked at in any case."""
 
 
-@router.post(PATH)
+@router.post(PATH, responses=failures(404, 409, 422))
 async def load(
     identifier: Identifier,
     version: Version,
@@ -50,7 +50,7 @@ async def load(
     return answer(models_views.load_process(record, image))
 
 
-@router.get(PATH)
+@router.get(PATH, responses=failures(404))
 async def get_load(
     identifier: Identifier, version: Version, caller: Viewer, yard: Yard
 ) -> Response:

@@ -11,7 +11,7 @@ from api import models_bodies
 from api.auth import GuardedRoute
 from api.deps import Hub, Yard
 from api.models import PREFIX, Identifier, Runner, Version
-from api.models_errors import ErrorBodies
+from api.models_errors import ErrorBodies, failures
 from api.models_views import answer
 from api.problems import Failure
 from schemas.model import Fault
@@ -27,7 +27,11 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post(f"{VERSION}/run", openapi_extra=_BODY)
+@router.post(
+    f"{VERSION}/run",
+    openapi_extra=_BODY,
+    responses=failures(400, 404, 409, 413, 415, 422),
+)
 async def call_model(
     identifier: Identifier,
     version: Version,
@@ -58,7 +62,7 @@ async def call_model(
     )
 
 
-@router.post(f"{VERSION}/shutdown")
+@router.post(f"{VERSION}/shutdown", responses=failures(404))
 async def shut_down(
     identifier: Identifier, version: Version, caller: Runner, yard: Yard, hub: Hub
 ) -> Response:

@@ -71,7 +71,7 @@ _STORAGE: Final = {
     },
 }
 _FIELDS: Final = {
-    "id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    "id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$", "not": {"enum": [".", ".."]}},
     "name": _TEXT,
     "metadata": _OBJECT,
     "config": _OBJECT | {"description": "Public: credentials belong into a secret."},

@@ -74,7 +74,7 @@ async def describe_uploads(yard: Yard) -> Response:
 
 
 @router.post(
-    "", status_code=201, dependencies=TUS, responses=documented(400, 404, 412, 413, 422, 503)
+    "", status_code=201, dependencies=TUS, responses=documented(400, 404, 412, 413, 422, 503, 507)
 )
 async def create_upload(
     caller: Writer,
@@ -137,7 +137,7 @@ async def get_upload(id: str, caller: Viewer, yard: Yard, response: Response) ->
     "/{id}",
     status_code=204,
     dependencies=TUS,
-    responses=documented(400, 404, 409, 410, 412, 413, 415),
+    responses=documented(400, 404, 408, 409, 410, 412, 413, 415, 460, 503, 507),
 )
 @streams_body
 async def continue_upload(

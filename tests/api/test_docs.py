@@ -46,6 +46,37 @@ def test_every_failure_of_our_own_door_is_documented_as_problem_details(
     assert not {"HTTPValidationError", "ValidationError"} & document["components"]["schemas"].keys()
 
 
+def statuses(document: dict[str, Any], method: str, path: str) -> set[str]:
+    return set(document["paths"][path][method]["responses"])
+
+
+def test_what_is_answered_is_documented(document: dict[str, Any]) -> None:
+    assert "406" in statuses(document, "get", "/yard/v1/containers/{uuid}/logs")
+    assert {"408", "460"} <= statuses(document, "patch", "/yard/v1/uploads/{id}")
+    image = "/api/models/{identifier}/versions/{version}/container-image"
+    assert {"201", "202", "400", "404", "413", "415"} <= statuses(document, "post", image)
+    for name, operation in operations(document):
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            assert "408" in operation["responses"], name
+        if " /api/models/{" in name:
+            assert "404" in operation["responses"], name
+
+
+def test_every_failure_of_the_models_door_is_documented_in_its_shape(
+    document: dict[str, Any],
+) -> None:
+    for name, operation in operations(document):
+        failures = {
+            status: response
+            for status, response in operation["responses"].items()
+            if " /api/models" in name and status >= "400"
+        }
+        assert not failures or {"401", "403", "503"} <= failures.keys(), name
+        for status, response in failures.items():
+            [content] = response["content"].values()
+            assert content["schema"]["$ref"].endswith("/ModelError"), (name, status)
+
+
 def test_guarded_operations_ask_for_a_token(document: dict[str, Any]) -> None:
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     for name, operation in operations(document):

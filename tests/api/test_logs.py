@@ -60,8 +60,23 @@ async def test_logs_are_events_when_asked_for(http: AsyncClient) -> None:
     assert frames[2].data["text"] == "thrée"
 
 
-async def test_another_type_is_406(http: AsyncClient) -> None:
-    answer = await http.get(PATH, headers={"Accept": "image/png"})
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/plain;q=0.5, application/x-ndjson", "application/x-ndjson"),
+        ("text/plain;q=0, */*", "application/x-ndjson"),
+        ("*/*;q=0.1, text/event-stream;q=0.2", "text/event-stream"),
+        ("application/*", "application/x-ndjson"),
+    ],
+)
+async def test_qualities_are_heeded(http: AsyncClient, accept: str, kind: str) -> None:
+    answer = await http.get(PATH, headers={"Accept": accept})
+    assert answer.headers["content-type"].startswith(kind)
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/*;q=0", "*/*;q=0.0", "text/plain;q=x"])
+async def test_another_type_is_406(http: AsyncClient, accept: str) -> None:
+    answer = await http.get(PATH, headers={"Accept": accept})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
