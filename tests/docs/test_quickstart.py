@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.support import pages
-from tests.support.image_delivery import push
+from tests.support.image_archives import docker_archive
 from tests.support.images import busybox_image
 from tests.support.sources import ROOT
 from tests.support.yard import Yard
 
 
-def test_every_example_of_the_quickstart_works(yard: Yard) -> None:
-    push(busybox_image(), yard.env["MODELYARD_REGISTRY"], "team/model", "1")
-    output = pages.run(ROOT / "docs" / "quickstart.md", yard.state.folder)
+def test_every_example_of_the_quickstart_works_on_a_stack_without_images(
+    yard: Yard, tmp_path: Path
+) -> None:
+    archive = tmp_path / "model.tar"
+    archive.write_bytes(docker_archive(busybox_image(), "team/model:1"))
+    output = pages.run(ROOT / "docs" / "quickstart.md", yard.state.folder, ARCHIVE=str(archive))
     assert '"status": "RUNNING"' in output
     assert '"kind":"running"' in output
     assert "not_found" in output

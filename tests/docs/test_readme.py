@@ -10,6 +10,8 @@ import pytest
 from pipeline.settings import Settings
 from pipeline.stack.environment import PUBLISHED
 from tests.support import pages
+from tests.support.image_delivery import load
+from tests.support.images import busybox_image
 from tests.support.sources import ROOT
 from tests.support.yard import Yard
 
@@ -19,7 +21,9 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 
 def test_every_example_of_the_readme_works(yard: Yard) -> None:
     stands_for = {"127.0.0.1:5000": yard.env["MODELYARD_REGISTRY"]}
-    pages.run(ROOT / "README.md", yard.state.folder, stands_for)
+    engine = yard.env["DOCKER_HOST"]
+    load(busybox_image(), engine, "team/model:1")
+    pages.run(ROOT / "README.md", yard.state.folder, stands_for, DOCKER_HOST=engine)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
