@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ class Server(httpx.BaseTransport):
 
     def __init__(self) -> None:
         self.replies: list[int | str] = []
-        self.events: list[dict[str, object]] = []
+        self.events: list[dict[str, Any]] = []
         self.is_away = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
