@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.methods import HEAD_OF_GET
+from pipeline import tasks
 
 EVENT_STREAM = "text/event-stream"
 HEADERS = {
@@ -67,9 +68,7 @@ class Stream(Response):
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sending.cancel()
-            gone.cancel()
-            await asyncio.wait({sending, gone})
+            await tasks.end(sending, gone)
         if not sending.cancelled():
             sending.result()
 
