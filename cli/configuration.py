@@ -21,16 +21,11 @@ class Fault(NamedTuple):
     """Without the value: it may be a secret."""
 
 
-class BadSettings(Misconfigured):
-    """Of the environment; all of them at once."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__(" ".join(f"{name} is wrong: {problem}." for name, problem in faults))
-        self.faults = faults
-
-
 def read_settings(**given: Any) -> Settings:
-    """From the environment, except what is given. Raises BadSettings."""
+    """From the environment, except what is given.
+
+    Raises Misconfigured for all that is wrong at once, each as a Fault in its fact `faults`.
+    """
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
@@ -39,9 +34,14 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise BadSettings(_faults(error)) from error
+        raise _bad(_faults(error)) from error
     except SettingsError as error:
-        raise BadSettings([Fault("A setting", str(error))]) from error
+        raise _bad([Fault("A setting", str(error))]) from error
+
+
+def _bad(faults: list[Fault]) -> Misconfigured:
+    said = " ".join(f"{name} is wrong: {problem}." for name, problem in faults)
+    return Misconfigured(said, faults=faults)
 
 
 def _faults(error: ValidationError) -> list[Fault]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.client import FAILED, out, say
-from cli.configuration import BadSettings, read_settings
+from cli.configuration import read_settings
+from pipeline.errors import Misconfigured
 
 if TYPE_CHECKING:
     from pipeline.stack.checks import Finding
@@ -43,7 +44,7 @@ def _findings() -> list[Finding]:
 
     try:
         settings = read_settings()
-    except BadSettings as bad:
+    except Misconfigured as bad:
         remedy = "Set it right, or unset it: docs/settings.md tells what it is for."
-        return [Finding(fault.setting, False, fault.problem, remedy) for fault in bad.faults]
+        return [Finding(name, False, why, remedy) for name, why in bad.facts["faults"]]
     return asyncio.run(examine(settings, os.environ))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from cli.console import FAILED, USAGE
 from cli.main import app
+from pipeline.errors import every_error
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
@@ -93,3 +94,9 @@ def test_standard_output_that_is_closed_is_wanted_by_nobody() -> None:
 def closed(stream: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     child = ["sh", "-c", f'exec "$0" -m cli.main "$@" {stream}', sys.executable, *arguments]
     return subprocess.run(child, capture_output=True, check=False, timeout=60)
+
+
+def test_commands_add_nothing_to_the_tree_of_errors() -> None:
+    """What workers decide about errors would depend on which commands are loaded."""
+    added = [error for error in every_error() if error.__module__.startswith("cli.")]
+    assert added == []
