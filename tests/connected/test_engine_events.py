@@ -46,9 +46,19 @@ async def test_running_out_of_memory_is_told_from_an_ordinary_end(
     since = datetime.now(UTC)
     id = await started(memory_bytes=16 * MIB, command=images.eats_memory(64 * MIB))
     found = await inspect_until(engine, id, lambda one: not one.running)
-    assert (found.exit_code, found.oom_killed) == (137, True)
-    events = await events_until(engine, run, since, lambda one: one.action == "die")
-    assert "oom" in [one.action for one in events]
+    assert found.exit_code == 137
+    missing = {"oom", "die"}
+
+    def are_both_told(event: EngineEvent) -> bool:
+        missing.discard(event.action)
+        return not missing
+
+    # The engine hears of both from different sides. When it hears of the end first, as on a busy
+    # machine, it never marks the container itself.
+    events = await events_until(engine, run, since, are_both_told)
+    told = [event.action for event in events]
+    assert not missing, told
+    assert found.oom_killed or told.index("die") < told.index("oom")
 
 
 async def test_an_exit_code_is_kept(engine: DockerEngine, started: Launch, run: str) -> None:
