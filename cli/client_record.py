@@ -18,8 +18,7 @@ def read_record(client: Client, path: str) -> dict[str, Any]:
             answer = client.http.get(f"/yard/v1{path}")
             if answer.status_code not in (502, 503, 504):
                 client.require(answer)
-                found: dict[str, Any] = answer.json()
-                return found
+                return client.decode(answer)
         except httpx.TransportError:
             if attempt == 0:
                 patience.say(patience.err, ("connection lost, resuming…", "yellow"))
