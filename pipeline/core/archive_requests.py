@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.core import records
 from pipeline.core.ingested import Wish
-from pipeline.errors import AlreadyExists, KeyReused
+from pipeline.errors import AlreadyExists
 from pipeline.rules import image_names, platforms
 from schemas.base import Shape
 from schemas.image import Image, ImageSource
@@ -54,9 +54,7 @@ def fingerprint(wish: Wish, source: ImageSource, length: int | None) -> str:
 def replayed(earlier: Image, image: Image) -> Image:
     """The record of the first request with this key. Raises KeyReused for another request."""
     # Records of before there were fingerprints of archives have none.
-    if earlier.request_hash not in (None, image.request_hash):
-        raise KeyReused("This key was used for another request: send a new key.")
-    return earlier.model_copy(update={"replayed": True})
+    return records.replayed(earlier, is_same=earlier.request_hash in (None, image.request_hash))
 
 
 async def refuse_chosen(store: Store, org: str, name: str) -> None:

@@ -13,7 +13,6 @@ from pipeline.errors import (
     AlreadyExists,
     Conflict,
     InvalidInput,
-    KeyReused,
     LostRace,
     NotFound,
     NotReady,
@@ -203,9 +202,7 @@ class Containers:
 
 
 def _replay(earlier: Container, request_hash: str | None) -> Container:
-    if earlier.request_hash != request_hash:
-        raise KeyReused("This key was used for another request: send a new key.")
-    return earlier.model_copy(update={"replayed": True})
+    return records.replayed(earlier, is_same=earlier.request_hash == request_hash)
 
 
 _VERBS = {Desired.STOPPED: "stop", Desired.DELETED: "remove"}

@@ -10,7 +10,6 @@ from pipeline.core.paging import Page, page
 from pipeline.errors import (
     AlreadyExists,
     Conflict,
-    KeyReused,
     LostRace,
     NotFound,
     StaleRevision,
@@ -197,9 +196,8 @@ class Images:
                 f"An image named {image.name} exists already: delete it or choose another name.",
                 **taken.facts,
             ) from taken
-        if earlier.request_hash != image.request_hash:
-            raise KeyReused("This key was used for another request: send a new key.")
-        return earlier.model_copy(update={"replayed": True})
+        is_same = earlier.request_hash == image.request_hash
+        return records.replayed(earlier, is_same=is_same)
 
     async def _refuse_while_used(self, image: Image) -> None:
         users = await self._store.find(

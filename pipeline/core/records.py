@@ -7,15 +7,17 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from pipeline.errors import KeyReused
 from pipeline.rules import topology
 from schemas.base import Record
 from schemas.message import Message
 
 Clock = Callable[[], datetime]
+R = TypeVar("R", bound=Record)
 
 _REQUESTS = uuid.UUID("6f1f1d5e-2c62-4c52-9d7e-5b8f3f7d9f10")
 
@@ -43,6 +45,16 @@ def fingerprint(request: BaseModel) -> str:
     """SHA-256 of a request in canonical JSON: tells a retry from a reused key."""
     canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def replayed(earlier: R, *, is_same: bool) -> R:
+    """The record of the first request with a key, for a repeat of it.
+
+    Raises KeyReused when it is another request that has the key.
+    """
+    if not is_same:
+        raise KeyReused("This key was used for another request: send a new key.")
+    return earlier.model_copy(update={"replayed": True})
 
 
 def event(

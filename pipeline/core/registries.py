@@ -16,7 +16,7 @@ from pipeline.adapters.store import EVERY_ORG
 from pipeline.adapters.store_search import Found, Search, Wanted
 from pipeline.core import records, registry_changes, registry_messages
 from pipeline.core.turns import Turns
-from pipeline.errors import AlreadyExists, InvalidInput, KeyReused, LostRace, NotFound, Overloaded
+from pipeline.errors import AlreadyExists, InvalidInput, LostRace, NotFound, Overloaded
 from pipeline.rules import filter_compile, registry_entries, registry_queries
 from pipeline.rules.filter_tree import And
 from pipeline.rules.registry_entries import ID, SECRET, URL
@@ -201,9 +201,8 @@ class Registries:
             earlier = await self._store.get(Registry, registry.uuid, org=registry.org)
         except NotFound:
             raise AlreadyExists("Container registry already exists", **taken.facts) from taken
-        if earlier.request_hash != registry.request_hash:
-            raise KeyReused("This key was used for another request: send a new key.")
-        return earlier.model_copy(update={"replayed": True})
+        is_same = earlier.request_hash == registry.request_hash
+        return records.replayed(earlier, is_same=is_same)
 
     async def _write(
         self,
