@@ -20,6 +20,9 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="Modelyard" \
       org.opencontainers.image.description="Takes in model container images, proves that they work, and runs them on GPU nodes" \
       org.opencontainers.image.licenses="Apache-2.0"
+# The gateway; a base of one's own may have it already.
+RUN test -x /usr/sbin/haproxy || { apt-get update -qq \
+    && apt-get install -qq -y --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*; }
 COPY --from=packages /site /opt/site
 COPY deploy/image/ /usr/local/bin/
 COPY schemas /app/schemas
@@ -27,7 +30,9 @@ COPY pipeline /app/pipeline
 COPY workers /app/workers
 COPY api /app/api
 COPY cli /app/cli
-RUN mkdir -p /var/lib/modelyard/state && chown -R 10001:10001 /var/lib/modelyard/state \
+RUN mkdir -p /var/lib/modelyard/state /var/lib/modelyard/gateway \
+    && chown -R 10001:10001 /var/lib/modelyard/state /var/lib/modelyard/gateway \
+    && chmod 700 /var/lib/modelyard/gateway \
     && python3 -m compileall -q /app
 ENV MALLOC_ARENA_MAX=1 PYTHONPATH=/app:/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     MODELYARD_STATE=/var/lib/modelyard/state MODELYARD_API_HOST=0.0.0.0

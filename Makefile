@@ -24,7 +24,10 @@ down: $(VENV)/.local ## stop it; nothing keeps running
 	$(BIN)/modelyard down
 
 test: lint ## lint, then all tests against real services (ARGS="-k name" narrows)
-	$(PYTEST) --numprocesses 2 --dist loadfile $(ARGS)
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-schema: $(VENV)/.dev ## call every documented operation, a hundred times and more
+	SCHEMA_EXAMPLES=100 $(PYTEST) tests/connected/api/test_schema.py $(ARGS)
 
 test-gpu: $(VENV)/.dev ## tests that need an NVIDIA GPU
 	$(PYTEST) -m gpu $(ARGS)
@@ -44,7 +47,7 @@ bench: $(VENV)/.dev ## measure throughput and latency
 	done
 	$(BIN)/python -m tests.bench.rows
 
-docs: $(VENV)/.dev ## write the generated pages anew: AsyncAPI, settings
+docs: $(VENV)/.dev ## write the generated pages anew: OpenAPI, AsyncAPI, settings
 	$(BIN)/python -m workers.asyncapi
 	$(BIN)/python -m tests.support.documents
 
@@ -61,7 +64,7 @@ $(VENV)/.local: requirements-local.txt pyproject.toml deploy/setup.sh
 	deploy/setup.sh run $(VENV)
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml deploy/setup.sh
+$(VENV)/.dev: requirements-dev.txt pyproject.toml deploy/setup.sh tests/clients/tus/package-lock.json
 	deploy/setup.sh dev $(VENV)
 	touch $@ $(VENV)/.local
 
@@ -69,4 +72,4 @@ $(VENV)/.lock: | $(VENV)/.dev
 	$(BIN)/python -m venv $@
 	$@/bin/pip install --quiet uv
 
-.PHONY: help setup demo up down test test-gpu lint format bench docs soak lock clean
+.PHONY: help setup demo up down test test-schema test-gpu lint format bench docs soak lock clean

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from api.app import create
-from api.server import server
+from api.server.protocol import server
 from pipeline.settings import Settings
 from pipeline.telemetry import configure_logging
 

@@ -9,89 +9,46 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
-from api import (
-    bodies,
-    container_calls,
-    containers,
-    dashboard,
-    dead_letters,
-    detail_answers,
-    docs,
-    events,
-    failures,
-    health,
-    image_archives,
-    images,
-    logs,
-    metrics,
-    models,
-    models_files,
-    models_image,
-    models_load,
-    models_run,
-    models_serve,
-    nodes,
-    registries,
-    registry_answers,
-    registry_db,
-    secrets,
-    sessions,
-    tokens,
-    uploads,
-    yard_secrets,
-)
-from api.doors import Doors
-from api.methods import HeadAsGet, Methods
-from api.metrics import Counted, Metrics
-from api.models_errors import PREFIX as MODELS_DOOR
-from api.models_errors import ErrorBodies
-from pipeline.core.event_hub import EventHub
+from api import activation, dashboard, imported_containers, models, operations, registry_db, yard
+from api.http.middleware import HeadAsGet, Methods, RequestIds, SpeaksForTus
+from api.http.problem_details import ErrorRenderers, Unforeseen, install
+from api.operations import docs
+from api.operations.monitoring import Counted, Metrics
+from api.yard import uploads
+from pipeline.bootstrap.control_plane import Services, open_services, prepare
 from pipeline.errors import YardError
-from pipeline.services import Services, open_hub, open_services
+from pipeline.events.hub import EventHub
 from pipeline.settings import Settings
+from pipeline.uploads import tus
 
 log = logging.getLogger(__name__)
 
-ROUTERS = (
-    # Before its neighbour on the same path: it takes archives only.
-    image_archives.router,
-    images.router,
-    uploads.router,
-    uploads.open_router,
-    containers.router,
-    container_calls.router,
-    logs.router,
-    nodes.router,
-    events.router,
-    dead_letters.router,
-    tokens.router,
-    sessions.router,
-    models.router,
-    models_image.router,
-    models_load.router,
-    models_files.router,
-    models_run.router,
-    models_serve.router,
-    registry_db.router,
-    registries.router,
-    secrets.router,
-    yard_secrets.router,
-    health.router,
-    metrics.router,
-    docs.router,
-    dashboard.router,
-)
+DOORS = (yard, models, registry_db, imported_containers, activation, operations, dashboard)
+"""Each mounts its routes and says how its failures look."""
 
+READABLE = (
+    *(*tus.ANSWERED, "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After"),
+    "X-Total-Count",
+)
+"""What scripts of other origins may read of an answer besides what all may."""
 Opener = Callable[[], AbstractAsyncContextManager[tuple[Services, EventHub]]]
 
 
 def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     """An application that opens its services when it starts.
 
-    `app.state` then holds `services`, `hub`, `metrics`, `doors`, and `draining`, an event that is
-    set when the server stops.
+    `app.state` then holds `settings`, `services`, `hub`, `metrics`, `renderers`, and `draining`, an
+    event that is set when the server stops.
+
+    A request passes, from outside to inside: `server.protocol` (heads that are late or malformed;
+    answers to HTTP/1.0), `DrainRequest` (early answers arrive), the `middleware` below in its
+    order, the route with its guard (`http.auth`), and the error handlers. What none of these
+    foresaw is answered by `Unforeseen`.
     """
+    metrics, renderers = Metrics(), ErrorRenderers()
     app = FastAPI(
         lifespan=_lifespan(opener or partial(opened, settings)),
         openapi_url=None,
@@ -100,27 +57,19 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=docs.operation_id,
     )
-    app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
-    app.state.doors = doors = Doors()
-    app.state.metrics = measured = Metrics()
-    app.state.model_errors = ErrorBodies(settings.report_url or f"{settings.url}/docs")
-    doors.register(MODELS_DOOR, app.state.model_errors)
-    for prefix in registry_answers.PREFIXES:
-        doors.register(prefix, registry_answers.render)
-    for prefix in secrets.PREFIXES:
-        doors.register(prefix, detail_answers.render)
-    doors.register(uploads.PREFIX, uploads.render)
-    for router in ROUTERS:
-        app.include_router(router)
-    methods = Methods(app)
-    failures.install(app, doors, methods)
-    # The last one added sees a request first.
-    app.add_middleware(
-        bodies.BodyCap, max_bytes=settings.body_max_bytes, silence_s=settings.request_silence_s
-    )
-    app.add_middleware(failures.Unforeseen, doors=doors)
-    app.add_middleware(Counted, metrics=measured)
-    app.add_middleware(HeadAsGet, methods=methods)
+    app.state.settings, app.state.metrics, app.state.renderers = settings, metrics, renderers
+    for door in DOORS:
+        door.mount(app, renderers)
+    methods = app.state.methods = Methods(app)
+    install(app, renderers, methods)
+    app.user_middleware = [
+        *_other_origins(settings),
+        Middleware(SpeaksForTus, prefix=uploads.PREFIX),
+        Middleware(RequestIds),
+        Middleware(HeadAsGet, methods=methods),
+        Middleware(Counted, metrics=metrics),
+        Middleware(Unforeseen, renderers=renderers),
+    ]
     return app
 
 
@@ -129,11 +78,11 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Services, EventHub]]
     """The real services, with what they need in the store and the broker made first."""
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings, name="api"))
-        await services.store.prepare()
-        await services.bus.prepare()
+        await prepare(services)
         await services.access.bootstrap()
-        hub = await stack.enter_async_context(open_hub(services))
-        await stack.enter_async_context(services.uploading.upload_ingest.running())
+        frames = settings.event_buffer_frames
+        hub = await stack.enter_async_context(EventHub.open(services.bus, buffer_frames=frames))
+        await stack.enter_async_context(services.uploads.ingesting.running())
         yield services, hub
 
 
@@ -141,6 +90,21 @@ def drain(app: FastAPI) -> None:
     """Tell endless answers and waiting calls to come to an end. Idempotent."""
     app.state.draining.set()
     app.state.hub.drain()
+
+
+def _other_origins(settings: Settings) -> list[Middleware]:
+    """Their pages send tokens themselves, so that no cookies need to be allowed."""
+    if not settings.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=["*"],
+            expose_headers=READABLE,
+        )
+    ]
 
 
 def _lifespan(opener: Opener) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -7,47 +7,41 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import httpx
+import typer
 
-from cli.client_failures import (
+from cli.console import Part, echo, err, refuse
+from cli.credentials import find_server
+from cli.server import (
     PROBLEM,
+    Server,
+    connection_errors,
     decoded,
-    explained,
+    not_modelyard,
     path_of,
     require,
-    strange,
     unreachable,
 )
-from cli.client_place import find_place
-from cli.console import DENIED, FAILED, MISSING, UNREACHABLE, USAGE, Part, err, out, say
-
-__all__ = [
-    "DENIED",
-    "FAILED",
-    "MISSING",
-    "UNREACHABLE",
-    "USAGE",
-    "Answer",
-    "Client",
-    "Part",
-    "ServerSentEvent",
-    "ask_container",
-    "err",
-    "out",
-    "say",
-]
 
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 RECONNECTIONS = 20
-"""Attempts to resume the events, a minute and a half in all."""
+"""Attempts to reach a server that was there before, a minute and a half in all."""
+AWAY = frozenset({502, 503, 504})
+"""The server is there and cannot serve at the moment."""
+_LOST: Part = ("connection lost, resuming…", "yellow")
 _STREAMED = httpx.Timeout(None, connect=5, read=60)
+
+Named = Annotated[str, typer.Argument(help="Its name or its ID, or how that begins.")]
+SeveralNamed = Annotated[list[str], typer.Argument(help="Names or IDs, or how these begin.")]
+Kind = Literal["images", "containers", "deployments", "nodes"]
 
 
 class _Away(Exception):
-    """The server is there and cannot serve at the moment."""
+    """The server answered with a status of `AWAY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,52 +52,52 @@ class ServerSentEvent:
 
 
 class Client:
-    """Calls `/yard/v1` with the token of the environment or of the running local stack.
+    """Calls the paths below `root` as whoever is calling is known there.
 
     A path is its fixed part and, one by one, the pieces that people or servers named.
     """
 
-    def __init__(self) -> None:
-        self._place = find_place()
-        self._http = self._place.connect(timeout=httpx.Timeout(330, connect=5))
-        # Whoever is done with us drops us: no connection is left to be closed by chance.
-        weakref.finalize(self, self._http.close)
-
-    @property
-    def url(self) -> str:
-        return self._place.url
-
-    @property
-    def http(self) -> httpx.Client:
+    def __init__(self, root: str = "/yard/v1", server: Server | None = None) -> None:
+        self._root = root
+        self._server = server or find_server()
+        self.url = self._server.url
+        self.shown = self._server.shown
+        self.http = self._server.connect(timeout=httpx.Timeout(330, connect=5))
         """For calls that deal with lost connections themselves."""
-        return self._http
+        # Whoever is done with us drops us: no connection is left to be closed by chance.
+        weakref.finalize(self, self.http.close)
 
     def call(self, method: str, path: str, *pieces: str, **options: Any) -> Any:
         """The JSON object of the answer, if any, or exit with the problem that the server named."""
         answer = self.answer(method, path, *pieces, **options)
-        if answer.status_code == 204:
-            return None
-        return self.decode(answer)
+        return None if answer.status_code == 204 else self.decode(answer)
 
     def answer(self, method: str, path: str, *pieces: str, **options: Any) -> httpx.Response:
         """The good answer with its headers, or exit with the problem that the server named."""
-        with explained(self._place):
-            answer = self._http.request(method, path_of(path, pieces), **options)
+        with connection_errors(self._server):
+            answer = self.http.request(method, path_of(self._root, path, pieces=pieces), **options)
         self.require(answer)
         return answer
 
+    def items(self, path: str, *pieces: str, **options: Any) -> list[dict[str, Any]]:
+        """The JSON array of a good answer; exits as `call` does."""
+        answer = self.answer("GET", path, *pieces, **options)
+        found: list[dict[str, Any]] = decoded(self._server, answer.content, list)
+        return found
+
     def require(self, answer: httpx.Response) -> None:
         """Exit with the problem that the server named, if it did."""
-        require(self._place, answer)
+        require(self._server, answer)
 
     def decode(self, answer: httpx.Response) -> dict[str, Any]:
         """The JSON object of a good answer. Exits when it is none."""
-        return decoded(self._place, answer.content)
+        found: dict[str, Any] = decoded(self._server, answer.content)
+        return found
 
     def header(self, answer: httpx.Response, name: str) -> str:
         """A header of a good answer. Exits when there is none."""
         if name not in answer.headers:
-            raise strange(self._place, f"its answer has no header {name!r}")
+            not_modelyard(self._server, f"its answer has no header {name!r}")
         return str(answer.headers[name])
 
     def pages(self, path: str, *, limit: int, **query: Any) -> list[dict[str, Any]]:
@@ -111,8 +105,7 @@ class Client:
         items: list[dict[str, Any]] = []
         cursor: str | None = None
         while len(items) < limit:
-            wanted = {"limit": min(100, limit - len(items)), "cursor": cursor, **query}
-            params = {key: value for key, value in wanted.items() if value is not None}
+            params = given(limit=min(100, limit - len(items)), cursor=cursor, **query)
             page = self.call("GET", path, params=params)
             items += page["items"]
             cursor = page["next"]
@@ -120,12 +113,48 @@ class Client:
                 break
         return items
 
+    def path_to(self, kind: Kind, name: str) -> str:
+        """The path of the record that is called so; exits as `id_of` does."""
+        return f"/{kind}/{self.id_of(kind, name)}"
+
+    def id_of(self, kind: Kind, name: str) -> str:
+        """The ID of the record that is called so, as the server understands it. Exits when none is,
+        or when it is not clear which.
+
+        A name that looks like a whole ID is taken for one.
+        """
+        if not name:
+            refuse("An empty text names nothing.", "Give a name or an ID.")
+        try:
+            return str(UUID(name))
+        except ValueError:
+            found = self.call("GET", f"/{kind}/find", params={"called": name})
+        return str(found["uuid"])
+
+    def patient_get(self, path: str) -> dict[str, Any]:
+        """The record at `path`, read through the short absences of a server that restarts.
+
+        Exits when the server refuses, or stays away as for events.
+        """
+        for attempt in range(RECONNECTIONS):
+            try:
+                answer = self.http.get(path_of(self._root, path, pieces=()))
+                if answer.status_code not in AWAY:
+                    self.require(answer)
+                    return self.decode(answer)
+            except httpx.TransportError:
+                if attempt == 0:
+                    echo(err, _LOST)
+            time.sleep(_pause_s(attempt))
+        last: dict[str, Any] = self.call("GET", path)
+        return last
+
     @contextmanager
-    def pieces(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+    def stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
         """A streamed answer of any status, before its body is read; exits for problems of ours."""
         with (
-            explained(self._place),
-            self._http.stream(method, path_of(path, ()), **options) as answer,
+            connection_errors(self._server),
+            self.http.stream(method, path_of(self._root, path, pieces=()), **options) as answer,
         ):
             if answer.headers.get("content-type") == PROBLEM:
                 answer.read()
@@ -133,22 +162,23 @@ class Client:
             yield answer
 
     @contextmanager
-    def entries(self, path: str, **options: Any) -> Iterator[Iterator[dict[str, Any]]]:
+    def entries(
+        self, path: str, *, method: str = "GET", **options: Any
+    ) -> Iterator[Iterator[dict[str, Any]]]:
         """Objects of an answer of JSON lines, for as long as the server sends."""
-        with (
-            explained(self._place),
-            self._http.stream("GET", path_of(path, ()), timeout=_STREAMED, **options) as answer,
-        ):
+        with self.stream(method, path, timeout=_STREAMED, **options) as answer:
             self._require_stream(answer, "application/x-ndjson")
-            yield (decoded(self._place, line) for line in _lines(answer) if line)
+            yield (decoded(self._server, line) for line in _lines(answer) if line)
 
-    def events(self, *, after: str | None = None, **query: str | None) -> Iterator[ServerSentEvent]:
+    def events(
+        self, *, after: str | None = None, **query: str | list[str] | None
+    ) -> Iterator[ServerSentEvent]:
         """Events from the durable stream; reconnects and resumes after the last one seen.
 
         The first one of every connection is called `open`: what is read after it cannot miss a
         later event. Exits when there is no first connection, and when none comes about again.
         """
-        params = {key: value for key, value in query.items() if value is not None}
+        params = given(**query)
         was_open, in_vain = False, 0
         while True:
             try:
@@ -158,21 +188,21 @@ class Client:
                     yield event
             except (httpx.TransportError, UnicodeEncodeError, _Away) as error:
                 if not was_open or in_vain == RECONNECTIONS:
-                    raise unreachable(self._place, error) from error
-            err.print("[yellow]connection lost, resuming…[/]")
-            time.sleep(min(PAUSE_S * 2**in_vain, LONGEST_PAUSE_S))
+                    unreachable(self._server, error)
+            echo(err, _LOST)
+            time.sleep(_pause_s(in_vain))
             in_vain += 1
 
     def _events(
-        self, after: str | None, params: dict[str, str], *, resuming: bool
+        self, after: str | None, params: dict[str, Any], *, resuming: bool
     ) -> Iterator[ServerSentEvent]:
         """Those of one connection."""
         headers = {"Last-Event-ID": after} if after else {}
-        asked = self._http.stream(
+        asked = self.http.stream(
             "GET", "/yard/v1/events", timeout=_STREAMED, params=params, headers=headers
         )
         with asked as answer:
-            if resuming and answer.status_code in (502, 503, 504):
+            if resuming and answer.status_code in AWAY:
                 raise _Away(f"it answers {answer.status_code}")
             self._require_stream(answer, "text/event-stream")
             yield ServerSentEvent(after or "", "open", {})
@@ -181,45 +211,37 @@ class Client:
     def _parsed(self, lines: Iterator[str]) -> Iterator[ServerSentEvent]:
         id, kind, data = "", "message", ""
         for line in lines:
-            if not line:
-                if data:
-                    yield ServerSentEvent(id, kind, decoded(self._place, data))
-                kind, data = "message", ""
-                continue
             field, _, value = line.partition(":")
             value = value.removeprefix(" ")
-            if field == "id":
-                id = value
-            elif field == "event":
-                kind = value
-            elif field == "data":
-                data += value
+            match field:
+                case "" if not line:
+                    if data:
+                        yield ServerSentEvent(id, kind, decoded(self._server, data))
+                    kind, data = "message", ""
+                case "id":
+                    id = value
+                case "event":
+                    kind = value
+                case "data":
+                    data += value
 
     def _require_stream(self, answer: httpx.Response, media_type: str) -> None:
         """Exit unless it is the beginning of what was asked for."""
         if not answer.is_success:
             answer.read()
             self.require(answer)
-        said = answer.headers.get("content-type", "")
-        if said.partition(";")[0] != media_type:
-            raise strange(self._place, f"it sends {said or 'nothing'} instead of {media_type}")
+        sent = answer.headers.get("content-type", "")
+        if sent.partition(";")[0] != media_type:
+            not_modelyard(self._server, f"it sends {sent or 'nothing'} instead of {media_type}")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a container said; `status` 0 means that nobody answered, and `text` why."""
-
-    status: int
-    text: str
+def given(**values: Any) -> dict[str, Any]:
+    """Those that somebody gave: None means that the server shall choose."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def ask_container(method: str, url: str, body: Any = None, *, timeout_s: float) -> Answer:
-    """One request to a published port. Never raises for what the other side does."""
-    try:
-        answer = httpx.request(method, url, json=body, timeout=timeout_s, trust_env=False)
-    except httpx.TransportError as error:
-        return Answer(0, str(error))
-    return Answer(answer.status_code, answer.text.strip())
+def _pause_s(attempt: int) -> float:
+    return min(PAUSE_S * float(2**attempt), LONGEST_PAUSE_S)
 
 
 def _lines(answer: httpx.Response) -> Iterator[str]:
@@ -230,3 +252,20 @@ def _lines(answer: httpx.Response) -> Iterator[str]:
         yield from (line.removesuffix("\r") for line in whole)
     if begun:
         yield begun
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerAnswer:
+    """What a container said; `status` 0 means that nobody answered, and `text` why."""
+
+    status: int
+    text: str
+
+
+def ask_container(method: str, url: str, body: Any = None, *, timeout_s: float) -> ContainerAnswer:
+    """One request to a published port. Never raises for what the other side does."""
+    try:
+        answer = httpx.request(method, url, json=body, timeout=timeout_s, trust_env=False)
+    except httpx.TransportError as error:
+        return ContainerAnswer(0, str(error))
+    return ContainerAnswer(answer.status_code, answer.text.strip())

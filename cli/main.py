@@ -6,24 +6,26 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, cast
 
 import typer
 
-from cli import (
+from cli.commands import (
+    access,
     containers,
-    dead_letters,
     demo,
-    doctor,
+    deployments,
     events,
     images,
+    models,
     nodes,
-    processes,
+    organisations,
+    registries,
     secrets,
     stack,
-    token,
+    volumes,
 )
-from cli.console import FAILED, USAGE, err, say
+from cli.console import FAILED, USAGE, echo, err
 
 
 class CommandLine(typer.Typer):
@@ -52,7 +54,7 @@ def _prepare() -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            say(err, (f"Argument {number} is no UTF-8 text.", "red"))
+            echo(err, (f"Argument {number} is no UTF-8 text.", "red"))
             sys.exit(USAGE)
 
 
@@ -66,7 +68,7 @@ def _unwritten(error: OSError) -> int:
     if error.errno != errno.EPIPE:
         # Where standard error is full, too, there is nobody to tell.
         with suppress(OSError):
-            say(err, ("The output cannot be written", "red"), f": {error.strerror}.")
+            echo(err, ("The output cannot be written", "red"), f": {error.strerror}.")
     for stream in cast("tuple[IO[str], ...]", (sys.stdout, sys.stderr)):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return FAILED
@@ -74,30 +76,56 @@ def _unwritten(error: OSError) -> int:
 
 _OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
-app = CommandLine(
-    name="modelyard",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-    help="Takes in model container images, proves that they work, and runs them on GPU nodes.",
-)
+app = CommandLine(name="modelyard", no_args_is_help=True, pretty_exceptions_show_locals=False)
+
+
+def _tell_version(*, is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"modelyard {version('modelyard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def modelyard(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print it and end."),
+    ] = False,
+) -> None:
+    """Takes in model container images, proves that they work, and runs them on GPU nodes.
+
+    Exit codes: 0 done, 1 failed or refused, 2 wrong arguments, 3 not found, 4 not allowed, 5 no
+    answer, 130 interrupted.
+    """
+
 
 RUN_IT = "Run it"
 USE_IT = "Use it"
 
-for command in (demo.demo, stack.up, stack.down, doctor.doctor):
-    app.command(rich_help_panel=RUN_IT)(command)
-for command in (processes.api, processes.worker, processes.agent):
+for command in (
+    *(demo.demo, stack.up, stack.down, stack.doctor, stack.collect),
+    *(stack.api, stack.worker, stack.agent),
+):
     app.command(rich_help_panel=RUN_IT)(command)
 
-app.command(rich_help_panel=USE_IT)(events.events)
+for command in (access.login, access.logout, access.whoami, events.events):
+    app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
 for name, group in {
     "images": images.app,
     "containers": containers.app,
+    "volumes": volumes.app,
+    "deployments": deployments.app,
     "nodes": nodes.app,
+    "registries": registries.app,
+    "models": models.app,
     "secrets": secrets.app,
-    "token": token.app,
-    "dead-letters": dead_letters.app,
+    "orgs": organisations.orgs,
+    "users": organisations.users,
+    "token": access.app,
+    "dead-letters": events.dead_letters,
 }.items():
     app.add_typer(group, name=name, rich_help_panel=USE_IT)
 

@@ -13,6 +13,7 @@ say() { printf '%s\n' "$*" >&2; }
 run_needs=(
     "dockerd|docker.io"
     "docker-registry|docker-registry"
+    "haproxy|haproxy"
     "ip|iproute2"
     "iptables|iptables"
     "setpriv|util-linux"
@@ -26,10 +27,14 @@ dev_needs=(
     "static:busybox|busybox-static"
     "ab|apache2-utils"
     "jq|jq"
+    "node|nodejs"
+    "npm|npm"
     "chromium|chromium"
     "chromedriver|chromium-driver"
     "curl|curl"
     "git|git"
+    "node|nodejs"
+    "npm|npm"
 )
 
 is_there() {
@@ -66,10 +71,13 @@ install_packages() {
     # A list that is a day old names versions that are gone.
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-    # Debian starts the registry as a service of its own, on the port that the stack wants.
-    if test -d /run/systemd/system && [[ " $* " == *" docker-registry "* ]]; then
-        systemctl disable --quiet --now docker-registry
-    fi
+    # Debian starts them as services of its own; the registry on the port that the stack wants.
+    local service
+    for service in docker-registry haproxy; do
+        if test -d /run/systemd/system && [[ " $* " == *" $service "* ]]; then
+            systemctl disable --quiet --now "$service"
+        fi
+    done
 }
 
 python_is_good() {
@@ -110,6 +118,14 @@ install_python_packages() {
         --no-deps --no-build-isolation --editable .
 }
 
+# What others wrote for node, to be run against ours: by version and hash, from whatever mirror.
+install_node_packages() {
+    say "Installing node packages of $1"
+    mkdir -p "$venv/tus"
+    cp "$1/package.json" "$1/package-lock.json" "$venv/tus/"
+    npm ci --prefix "$venv/tus" --ignore-scripts --no-audit --no-fund --silent
+}
+
 needs=("${run_needs[@]}")
 requirements=requirements-local.txt
 if test "$purpose" = dev; then
@@ -120,3 +136,4 @@ mapfile -t packages < <(missing_packages "${needs[@]}")
 install_packages "${packages[@]}"
 make_venv
 install_python_packages "$requirements"
+test "$purpose" != dev || install_node_packages tests/clients/tus

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Browsers leave the port out where the scheme implies it.
+_ORIGIN = re.compile(
+    r"(https://(?!.*:443$)|http://(?!.*:80$))([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+)
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Settings(BaseSettings):
     """Names are the environment variables without `MODELYARD_`. Durations end in `_s`."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELYARD_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MODELYARD_", extra="ignore", populate_by_name=True
+    )
 
     # where things are
     state: Path = Path(".modelyard")
@@ -27,6 +38,15 @@ class Settings(BaseSettings):
     """Database that holds all records."""
     registry: str = "127.0.0.1:5000"
     """The platform's own OCI registry, `host:port`."""
+    gateway_url: str = "http://127.0.0.1:8088"
+    """Where callers of deployments reach the gateway."""
+    gateway_bind: str = "127.0.0.1:8088"
+    """`address:port` that HAProxy binds."""
+    gateway_activators: str = "127.0.0.1:8000"
+    """Comma-separated `host:port` of the servers that wake a deployment without a replica; empty:
+    its calls are refused meanwhile."""
+    gateway_folder: Path = Path("/run/modelyard-gateway")
+    """Configuration and sockets of the gateway's HAProxy; a short path, its owner's only."""
     docker_host: str = ""
     """Empty: the environment's DOCKER_HOST, then the default socket."""
     url: str = "http://127.0.0.1:8000"
@@ -37,6 +57,9 @@ class Settings(BaseSettings):
     """Address that the server binds."""
     api_port: int = 8000
     """Port that the server binds."""
+    cors_origins: str = ""
+    """Comma-separated origins (`https://app.example`) whose pages may call the server from a
+    browser; empty: none but its own."""
     metrics_open: bool = False
     """Lets anybody who reaches the API read `/metrics`; otherwise a token with `node:view` does."""
     access_log: bool = False
@@ -51,7 +74,9 @@ class Settings(BaseSettings):
     """A worker touches this file every few seconds while broker and store answer it; empty:
     none."""
     nats_port: int = 4222
-    """Of the embedded stack, as are `mongo_port` and `registry_port`."""
+    """Of the embedded stack, as are `mongo_port`, `registry_port` and `gateway_port`."""
+    gateway_port: int = 8088
+    """Port of the local stack's gateway."""
     mongo_port: int = 27017
     """Port of the local stack's MongoDB."""
     registry_port: int = 5000
@@ -60,14 +85,21 @@ class Settings(BaseSettings):
     # keys
     signing_key: SecretStr = SecretStr("")
     """Signs tokens (HS256); at least 32 bytes."""
+    registry_keys: SecretStr = SecretStr("")
+    """Comma-separated P-256 keys, PKCS #8 in base64: with the first one API and workers make the
+    tokens that the platform's registry wants. Agents need none. Empty: it asks nobody who he is,
+    and whoever reaches it reads and writes what all organisations have there."""
     encryption_keys: SecretStr = SecretStr("")
     """Comma-separated `id:base64(32 bytes)`; the first encrypts, all decrypt."""
     admin_user: str = "admin"
     """Name of the first administrator."""
     admin_password: SecretStr = SecretStr("")
     """Password of the first administrator; there is no default one."""
-    org_id: str = "default"
-    """Organisation that the installation itself belongs to."""
+    org: str = Field(
+        default="default", validation_alias=AliasChoices("MODELYARD_ORG", "MODELYARD_ORG_ID")
+    )
+    """Slug of the organisation that the installation itself belongs to. Its UUID, which clients are
+    told as `MODELYARD_ORG_ID`, follows from that."""
     token: SecretStr = SecretStr("")
     """Used by the command line."""
     access_token_s: int = 300
@@ -75,7 +107,14 @@ class Settings(BaseSettings):
     refresh_token_s: int = 8 * 3600
     """Life of a login's refresh token."""
     login_failures_per_minute: int = Field(default=30, ge=30)
-    """Per user and address; clients that try a wrong password several times must not be cut off."""
+    """Of one account, from wherever they come; an address that it logged in from within 30 days
+    is counted by itself. Clients that try a wrong password several times must not be cut off."""
+    login_failures_per_address_per_minute: int = Field(default=120, ge=30)
+    """Of one address (of IPv6: a /64), whatever accounts it tries."""
+    trusted_proxies: str = ""
+    """Comma-separated addresses and networks of the proxies in front of the server. Only they are
+    believed when they name a caller (X-Forwarded-For) or scheme (X-Forwarded-Proto); empty: nobody
+    is."""
 
     # the network guard
     allow_private_addresses: bool = False
@@ -109,13 +148,22 @@ class Settings(BaseSettings):
     """How long the load test of a model waits for a node that is free."""
     serve_idle_s: float = Field(default=900, gt=0)
     """A container that answers calls of a model is ended when it had none for this long."""
+    activation_wait_s: float = Field(default=120, gt=0)
+    """How long a call waits for the first replica of a deployment."""
+    activation_waiting_max: int = Field(default=200, ge=1)
+    """Calls that may wait so in one server at the same time."""
     call_timeout_s: float = Field(default=300, gt=0)
     """Longest time for one call that is passed on to a container, to the last byte of its
     answer."""
+    model_cookies: bool = False
+    """Pass on the cookies that models set in their answers to calls of containers."""
     run_output_max_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
     """Of everything that a model writes in a trial run, and of its answer to a call."""
     model_file_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1, le=12 * 1024 * 1024)
     """Of a test input or picture of a model."""
+    verdict_wait_s: float = Field(default=20, gt=0)
+    """How long clients of imported containers wait for a worker's verdict on an image, or for the
+    end of a deployment; it goes on after that."""
     wait_max_s: float = 300
     """Longest `wait` that a caller may ask for."""
     registry_check_interval_s: float = Field(default=300, gt=0)
@@ -124,6 +172,21 @@ class Settings(BaseSettings):
     """One that keeps failing is looked at this seldom."""
     registry_health_wait_s: float = Field(default=10, gt=0)
     """How long a caller who asks for a check waits for a worker's answer."""
+
+    registry_collect_interval_s: float = Field(default=24 * 3600, gt=0)
+    """How often the stack gives back what nothing refers to in the registry that it runs; pushes
+    wait meanwhile."""
+    registry_folder: str = ""
+    """Storage of the platform's registry, for workers to collect its space, where
+    `deploy/registry/serve.sh` runs it; empty: others do that."""
+
+    # autoscaling
+    figures_interval_s: float = Field(default=2, gt=0, le=30)
+    """How often a gateway says how much its deployments are called."""
+    samples_interval_s: float = Field(default=10, gt=0, le=60)
+    """How often an agent measures the replicas whose deployments are scaled by what they use."""
+    autoscale_interval_s: float = Field(default=5, gt=0, le=300)
+    """How often workers look whether deployments need more replicas, or fewer."""
 
     # nodes
     node_name: str = ""
@@ -138,16 +201,35 @@ class Settings(BaseSettings):
     """How often an agent says that its node is alive."""
     node_grace_s: float = 20
     """Without a heartbeat for this long a node is lost."""
+    placement_patience_s: float = Field(default=60, ge=0)
+    """For a container that has waited this long for room, a node is kept until it has enough:
+    others of its priority or a lower one are placed elsewhere."""
     reconcile_interval_s: float = 30
     """How often an agent compares all containers with the store."""
     simulated_gpus: str = ""
     """For instance `8xH100-80GB`, or `2xA100-40GB,1xT4-16GB`."""
+    simulated_gpu_use: float = Field(default=0, ge=0, le=100)
+    """Percent of time and memory that simulated GPUs claim to be used."""
     simulated_driver: str = "570.133.20"
     """Driver version that simulated GPUs claim."""
     simulated_cuda: str = "12.8"
     """Driver and CUDA version that go with the simulated GPUs."""
+    progress_interval_s: float = 1
+    """Between two events of one pull, upload or load that only tell progress; the record is
+    newer."""
     pull_stall_s: float = 60
     """A pull that receives nothing for this long fails with `pull_failed`."""
+    asset_folder: Path | None = None
+    """Where files that containers are given are kept, as the engine sees it too. Empty: `assets` in
+    the state folder."""
+    asset_allow: str = ""
+    """Hosts, addresses and networks (CIDR), separated by commas, from which such files may be
+    fetched although they are loopback or private ones."""
+    asset_max_bytes: int = Field(default=200 * 1024**3, ge=1)
+    """Of one such file."""
+    asset_cache_max_bytes: int = Field(default=500 * 1024**3, ge=1)
+    """Of all such files of a node; what was used longest ago goes first, but not what a container
+    has."""
     stop_grace_s: int = 10
     """Time between SIGTERM and SIGKILL of a container."""
     restart_backoff_s: float = 10
@@ -186,10 +268,70 @@ class Settings(BaseSettings):
     upload_expiry_s: float = Field(default=24 * 3600, gt=0)
     """A resumable upload that nobody continues is forgotten after this."""
     event_buffer_frames: int = Field(default=1024, ge=16)
-    """Frames that one slow reader may fall behind before it is cut off."""
+    """Frames held for one slow reader; further behind, it reads from the stream at its own pace."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
 
     @cached_property
+    def activators(self) -> tuple[str, ...]:
+        return tuple(_listed(self.gateway_activators))
+
+    @property
+    def origins(self) -> list[str]:
+        return _listed(self.cors_origins)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        """Browsers compare texts: what is spelled otherwise would match no page, silently."""
+        for one in _listed(text):
+            if one != "*" and not _ORIGIN.fullmatch(one):
+                raise ValueError(
+                    f"{one!r} is no origin: write scheme, host and port as browsers send them, in"
+                    " lower case and without a path, like https://app.example or"
+                    " http://127.0.0.1:3000"
+                )
+        return text
+
+    @field_validator("org")
+    @classmethod
+    def _is_slug(cls, text: str) -> str:
+        """Earlier versions read the slug from `MODELYARD_ORG_ID`; a UUID there is from the file
+        `env` of a stack, which its user has loaded."""
+        default: str = cls.model_fields["org"].default
+        return default if _UUID.fullmatch(text) else text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for one in _listed(text):
+            ip_network(one)
+        return text
+
+    @cached_property
+    def asset_hosts(self) -> frozenset[str]:
+        return frozenset(_listed(self.asset_allow.lower()))
+
+    @cached_property
+    def asset_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(filter(None, map(_network, self.asset_hosts)))
+
+    @cached_property
+    def proxies(self) -> list[str]:
+        return _listed(self.trusted_proxies)
+
+    @cached_property
     def insecure_hosts(self) -> frozenset[str]:
-        return frozenset(h.strip() for h in self.insecure_registries.split(",") if h.strip())
+        return frozenset(_listed(self.insecure_registries))
+
+
+def _listed(text: str) -> list[str]:
+    return [one for one in map(str.strip, text.split(",")) if one]
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """None for what is a name."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -16,17 +17,26 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_CONCEALED: ContextVar[tuple[Callable[[], Collection[str]], ...]] = ContextVar(
+    "concealed", default=()
+)
+_CAUSE: ContextVar[str | None] = ContextVar("cause", default=None)
 _FIELDS: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default={})  # noqa: B039
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 HIDDEN = "[hidden]"
+WHOLE_WORDS = 4
+"""Concealed values shorter than this are hidden where they are quoted only: `1` is everywhere."""
+BEGINNING = 12
+"""A concealed value is recognized by so many characters where a text cut it short."""
 _SECRET_NAME = (
     r"[\w-]*(?:password|passwd|secret|token|api[_-]?key|authorization|credential|private[_-]?key"
     r"|signing[_-]?key|encryption[_-]?keys?)[\w-]*"
 )
 _PATTERNS = (
-    # user:password@ in any address
+    # user:password@ in any address, also where the scheme is left out; not a tag with a digest
     (re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://)[^\s/@]+@", re.IGNORECASE), rf"\g<keep>{HIDDEN}@"),
+    (re.compile(r"(?<![\w./:-])[\w.+-]+:[^\s/@:\"']+@(?!sha\d+:)(?=[\w.-])"), f"{HIDDEN}@"),
     (re.compile(r"\b(?P<keep>Bearer|Basic|ApiKey)\s+[\w.~+/=:-]+", re.IGNORECASE),
      rf"\g<keep> {HIDDEN}"),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"), HIDDEN),
@@ -76,15 +86,66 @@ class JsonLines(logging.Formatter):
         return {**_FIELDS.get(), **own}
 
 
+@contextmanager
+def concealing(values: Callable[[], Collection[str]]) -> Iterator[None]:
+    """Hide these values in everything that is logged or redacted inside.
+
+    They are asked for when the first text is looked at, once.
+    """
+    reset = _CONCEALED.set((*_CONCEALED.get(), functools.cache(values)))
+    try:
+        yield
+    finally:
+        _CONCEALED.reset(reset)
+
+
+@contextmanager
+def caused_by(id: str | None) -> Iterator[None]:
+    """What is written inside, in this task and those it starts, follows from that command."""
+    reset = _CAUSE.set(id)
+    try:
+        yield
+    finally:
+        _CAUSE.reset(reset)
+
+
+def current_cause() -> str | None:
+    """Id of the command or request that is being carried out; None outside of any."""
+    return _CAUSE.get()
+
+
 def redact(text: str) -> str:
-    """Hide what looks like a credential: passwords in addresses, tokens, `password=…` pairs."""
+    """Hide what looks like a credential: passwords in addresses, tokens, `password=…` pairs.
+
+    And the values of `concealing`, also where they were quoted, escaped or cut.
+    """
+    for values in _CONCEALED.get():
+        # The longest first: one may be part of another.
+        for value in sorted(values(), key=len, reverse=True):
+            text = _concealed(value, text)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
+def _concealed(value: str, text: str) -> str:
+    if len(value) < WHOLE_WORDS:
+        quoted = re.compile(rf"([\"'`]){re.escape(value)}\1") if value else None
+        return quoted.sub(HIDDEN, text) if quoted and value in text else text
+    for form in {value, repr(value)[1:-1], json.dumps(value)[1:-1], " ".join(value.split())}:
+        text = text.replace(form, HIDDEN) if form else text
+        if len(form) > BEGINNING and form[:BEGINNING] in text:
+            text = re.sub(rf"{re.escape(form[:BEGINNING])}[^\s\"'`]*", HIDDEN, text)
+    return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Does a field of this name hold a credential?"""
+    return _SECRET_FIELD.fullmatch(name) is not None
+
+
 def _safe(name: str, value: Any) -> Any:
-    if _SECRET_FIELD.fullmatch(name):
+    if is_secret_name(name):
         return HIDDEN
     return redact(value) if isinstance(value, str) else value
 

@@ -27,6 +27,10 @@ class Permission(StrEnum):
     CONTAINER_VIEW = "container:view"
     CONTAINER_RUN = "container:run"
     CONTAINER_STOP = "container:stop"
+    CONTAINER_EXEC = "container:exec"
+    """To run commands in containers; each is an event."""
+    DEPLOYMENT_VIEW = "deployment:view"
+    DEPLOYMENT_WRITE = "deployment:write"
     LOG_VIEW = "log:view"
     NODE_VIEW = "node:view"
     NODE_WRITE = "node:write"
@@ -37,6 +41,11 @@ class Permission(StrEnum):
     EVENT_VIEW = "event:view"
     DEAD_LETTER_VIEW = "dead-letter:view"
     DEAD_LETTER_WRITE = "dead-letter:write"
+    DEAD_LETTER_REVEAL = "dead-letter:reveal"
+    """The whole text of a message that was given up, secrets included; each look is an event."""
+    ORGANISATION_VIEW = "organisation:view"
+    ORGANISATION_WRITE = "organisation:write"
+    """Of all organisations, with their users: held by administrators of the installation's own."""
     TOKEN_WRITE = "token:write"
     USER_WRITE = "user:write"
 
@@ -50,26 +59,51 @@ class Principal(Shape):
     name: str
     roles: frozenset[Role]
     permissions: frozenset[Permission]
+    user: str | None = None
+    """The user with whom the caller's token ends, as `User.holder` says it."""
 
 
-class User(Record):
-    collection: ClassVar[str] = "users"
-    resource: ClassVar[str] = "user"
+class User(Record, collection="users", resource="user"):
+    """Somebody who logs in with a password. A name is taken once in an organisation."""
+
+    facts: ClassVar = ("name", "role", "active")
 
     name: str
     password_hash: str = Field(repr=False)
     role: Role
     active: bool = True
+    generation: int = 0
+    """Counts changes of role and password: what was handed out before them is good no more."""
+
+    @property
+    def holder(self) -> str:
+        """With whom tokens end that are handed out now."""
+        return self.holders[-1]
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Of every generation, the newest last. The first is the uuid alone."""
+        later = (f"{self.uuid}.{number}" for number in range(1, self.generation + 1))
+        return (self.uuid, *later)
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """Whose tokens open nothing any more."""
+        return self.holders[:-1] if self.active else self.holders
 
 
-class Token(Record):
+class UserEdit(Shape):
+    """What is given is changed, each but `active: true` with the end of what the user holds."""
+
+    role: Role | None = None
+    active: bool | None = None
+
+
+class Token(Record, collection="tokens", resource="token"):
     """A token that was handed out. Only a hash of an API key is kept; a JWT is not kept at all.
 
     The `uuid` is the id inside the token (`jti` of a JWT).
     """
-
-    collection: ClassVar[str] = "tokens"
-    resource: ClassVar[str] = "token"
 
     name: str
     kind: str
@@ -80,4 +114,5 @@ class Token(Record):
     revoked_at: datetime | None = None
     created_by: str | None = None
     user: str | None = None
-    """uuid of the user with whom it ends; None for tokens of nodes, which outlive users."""
+    """The user with whom it ends, as `User.holder` says it; None for tokens of nodes, which outlive
+    users."""

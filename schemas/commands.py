@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.base import Shape
+from schemas.access import UserEdit
+from schemas.base import Mark, Shape
+from schemas.container import ContainerSpec
+from schemas.deployment import MAX_REPLICAS, DeploymentEdit, DeploymentSpec
+from schemas.image import ImageSpec
+from schemas.organisation import OrganisationEdit, OrganisationSpec
+
+Plain: TypeAlias = Annotated[Any, Mark.PLAIN]
 
 
 class ById(Shape):
     """An order about a record that exists."""
+
+    id: str
+
+
+class ContainerDelete(ById):
+    """An order to stop and remove a container."""
+
+    volumes: bool = False
+    """With what it kept in its volumes."""
+
+
+class DeploymentUpdate(DeploymentEdit):
+    """A change to a deployment: what `DeploymentEdit` may say, or a number of replicas."""
+
+    id: str
+    replicas: int | None = Field(default=None, ge=0, le=MAX_REPLICAS)
+
+
+class DeploymentRollback(Shape):
+    """An order to return to an earlier template."""
+
+    id: str
+    generation: int | None = None
+    """None is the one before."""
+
+
+class OrganisationUpdate(OrganisationEdit):
+    """A change to an organisation."""
+
+    id: str
+    """uuid or slug."""
+
+
+class UserUpdate(UserEdit):
+    """A change to a user. Passwords do not travel by queue."""
 
     id: str
 
@@ -57,12 +101,12 @@ class RegistryDraft(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    container_registry_id: Any = None
-    container_registry_name: Any = None
+    container_registry_id: Plain = None
+    container_registry_name: Plain = None
     container_registry_metadata: Any = None
     container_registry_tags: Any = None
-    container_registry_public_url: Any = None
-    container_registry_image_prefix: Any = None
+    container_registry_public_url: Plain = None
+    container_registry_image_prefix: Plain = None
     container_registry_config: Any = None
     container_registry_storage_info: Any = None
     container_registry_secret: Any = None
@@ -71,3 +115,46 @@ class RegistryDraft(BaseModel):
     def sent(self) -> dict[str, Any]:
         """Exactly what was in the message."""
         return self.model_dump(exclude_unset=True)
+
+
+COMMANDS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
+    {
+        "container.create": ContainerSpec,
+        "container.place": ById,
+        "container.stop": ById,
+        "container.start": ById,
+        "container.restart": ById,
+        "container.delete": ContainerDelete,
+        "deployment.create": DeploymentSpec,
+        "deployment.update": DeploymentUpdate,
+        "deployment.start": ById,
+        "deployment.stop": ById,
+        "deployment.restart": ById,
+        "deployment.rollback": DeploymentRollback,
+        "deployment.delete": ById,
+        "deployment.reconcile": ById,
+        "image.create": ImageSpec,
+        "image.validate": ById,
+        "image.supersede": ById,
+        "image.delete": ById,
+        "image.load": VersionOrder,
+        "image.run": VersionOrder,
+        "image.serve": VersionOrder,
+        "image.shutdown": VersionOrder,
+        "node.cordon": ById,
+        "node.uncordon": ById,
+        "node.drain": ById,
+        "node.resume": ById,
+        "node.delete": ById,
+        "organisation.create": OrganisationSpec,
+        "organisation.update": OrganisationUpdate,
+        "organisation.delete": ById,
+        "registry.create": RegistryDraft,
+        "registry.update": RegistryUpdate,
+        "registry.delete": ById,
+        "registry.health": RegistryCheck,
+        "user.update": UserUpdate,
+        "secret.check": ById,
+    }
+)
+"""Shape of the data of every command, by resource and verb."""

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
-from schemas.base import Labels, Name, Shape, StatefulRecord, Transitions
+from schemas.base import (
+    Annotations,
+    Labels,
+    Mark,
+    Progress,
+    Shape,
+    StatefulRecord,
+    Title,
+    Transitions,
+)
+from schemas.container import LaunchDefaults
 from schemas.states import IMAGE_TRANSITIONS, ImageStatus
 
 
@@ -48,23 +60,15 @@ class Needs(Shape):
     """TCP ports of `EXPOSE`."""
     gpus: int = Field(default=0, ge=0)
     cuda: str | None = None
-    """Least CUDA version, `major.minor`, from `NVIDIA_REQUIRE_CUDA` or `CUDA_VERSION`."""
+    """Least CUDA version, `major.minor`, of the easiest alternative of what the image requires."""
     driver: str | None = None
     """Least driver version, dotted integers."""
     compute_capability: str | None = None
     memory_bytes: int = Field(default=0, ge=0)
 
 
-class Progress(Shape):
-    """How far a long step is. Integers that never fall within one attempt."""
-
-    done_bytes: int = Field(default=0, ge=0)
-    total_bytes: int | None = None
-    percentage: int = Field(default=0, ge=0, le=100)
-
-
 class ReferenceParts(Shape):
-    """A pull reference, parsed once (`pipeline.rules.references.parse`)."""
+    """A pull reference, parsed once (`pipeline.oci.references.parse`)."""
 
     registry: str
     """`host[:port]`; Docker Hub is `registry-1.docker.io`."""
@@ -94,31 +98,56 @@ class Delivery(Shape):
     """How long its registry may stay silent; None: as long as for every image."""
 
 
+_PART: Final = "[A-Za-z0-9_.]{1,32}"
+PLATFORM: Final = f"^({_PART}/)?(x86-64|{_PART})(/{_PART})?$"
+"""For documentation: refusals are worded where a platform is read."""
+
+
+_VERSION: Final[JsonDict] = {"pattern": r"^(\s*\d|$)"}
+_ASKED_NEEDS: Final[JsonDict] = {
+    "properties": {
+        "ports": {"maxItems": 128, "items": {"minimum": 1, "maximum": 65535}},
+        "gpus": {"maximum": 1024},
+        "cuda": _VERSION,
+        "driver": _VERSION,
+        "compute_capability": _VERSION,
+        "memory_bytes": {"maximum": 2**60},
+    }
+}
+"""For documentation: what images themselves declare may be more."""
+
+
 class ImageSpec(Shape):
     """What a caller asks for when bringing an image by reference."""
 
     reference: str = Field(min_length=1, max_length=512, examples=["127.0.0.1:5000/team/model:1.0"])
-    name: Name | None = None
-    platform: str | None = Field(default=None, examples=["linux/amd64"])
+    name: Title | None = None
+    platform: str | None = Field(
+        default=None, examples=["linux/amd64"], json_schema_extra={"pattern": PLATFORM}
+    )
     secret: str | None = None
     """Name or uuid of a stored registry secret of the organisation."""
-    needs: Needs | None = None
+    needs: Needs | None = Field(default=None, json_schema_extra=_ASKED_NEEDS)
     """Overrides of what the image declares, member by member; 0 and empty leave it as declared."""
     labels: Labels = Field(default_factory=dict)
+    defaults: LaunchDefaults = Field(default_factory=LaunchDefaults)
+    annotations: Annotated[Annotations, Mark.CONCEALED] = Field(default_factory=dict)
 
 
-class Image(StatefulRecord):
+class Image(StatefulRecord, collection="images", resource="image"):
     """PENDING → UPLOADING → VALIDATING → READY | FAILED → DELETED."""
 
-    collection: ClassVar[str] = "images"
-    resource: ClassVar[str] = "image"
     transitions: ClassVar[Transitions] = IMAGE_TRANSITIONS
+    facts: ClassVar = ("name", "reference", "status", "reason")
 
     status: ImageStatus = ImageStatus.PENDING
     name: str
     """As given by the caller, else the reference."""
     named: bool = False
-    """True when the caller chose the name: then it is unique in the organisation."""
+    """True when it was brought by reference under a chosen name: then it is unique in the
+    organisation. Other names behave like tags: the newest READY image has them."""
+    superseded_by: str | None = None
+    """uuid of the newer image that has its name now; it is still found by uuid and by digest."""
     reference: str
     """As given by the caller."""
     parts: ReferenceParts
@@ -129,13 +158,25 @@ class Image(StatefulRecord):
     size_bytes: int | None = None
     """Config plus compressed layers."""
     labels: Labels = Field(default_factory=dict)
+    annotations: Annotations = Field(default_factory=dict)
     needs: Needs = Field(default_factory=Needs)
+    defaults: LaunchDefaults = Field(default_factory=LaunchDefaults)
     requested_platform: str | None = None
     requested_needs: Needs | None = None
+    gpu_variables: dict[str, str] | None = None
+    """Of its environment, what NVIDIA's container toolkit reads; None in records of before."""
     secret: str | None = None
     """uuid of the registry secret."""
     findings: list[Finding] = Field(default_factory=list)
+    last_failure: str | None = None
+    """Why the last try to validate it came to nothing (`pipeline.adapters.http.faults.Kind`), while
+    there will be another. Not shown."""
     upload: Progress = Field(default_factory=Progress)
+    upload_told: int = 0
+    """The percentage of the upload that an event told last, and when that was. Not shown."""
+    upload_told_at: datetime | None = None
+    unregistered_at: datetime | None = None
+    """Of a deleted archive: when the platform's registry had let go of its manifest. Not shown."""
     load: Progress = Field(default_factory=Progress)
     image_labels: Mapping[str, str] = Field(default_factory=dict)
     """Labels in the image's own configuration."""
@@ -145,6 +186,7 @@ class Image(StatefulRecord):
     source: ImageSource = ImageSource.REFERENCE
     delivery: Delivery | None = None
     """None unless it was delivered to a version of a model."""
-    request_hash: str | None = None
-    """Fingerprint of the request that made it, to tell a retry from a reused key."""
+    times_used: int = 0
+    """How many deployments were made of it, ever: who deletes it sees whether one came
+    meanwhile. Not shown."""
     created_by: str | None = None

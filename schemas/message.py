@@ -1,4 +1,7 @@
-"""Messages: CloudEvents 1.0 in binary mode, attributes in NATS headers, data as JSON."""
+"""Messages: CloudEvents 1.0 in binary mode, attributes in NATS headers, data as JSON.
+
+And those that could not be handled, dead letters, with everything needed to understand why.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ class Message(BaseModel):
     time: AwareDatetime
     actor: str | None = None
     """The principal who caused it, for instance `user:3f…`, or `node:…`."""
+    causation_id: str | None = None
+    """Of the command or request from which it all follows (the extension `causationid`)."""
     traceparent: str | None = None
     data: dict[str, Any] = Field(default_factory=dict)
 
@@ -48,6 +53,7 @@ class Message(BaseModel):
             "ce-time": self.time.isoformat().replace("+00:00", "Z"),
             "ce-subject": self.data.get("id"),
             "ce-actor": self.actor,
+            "ce-causationid": self.causation_id,
             "traceparent": self.traceparent,
         }
         encoded = {name: _encode(str(value)) for name, value in attributes.items() if value}
@@ -74,6 +80,7 @@ class Message(BaseModel):
             source=_required(named, "ce-source"),
             time=_time(named.get("ce-time"), received_at),
             actor=named.get("ce-actor"),
+            causation_id=named.get("ce-causationid"),
             traceparent=named.get("traceparent"),
             data=_data(body),
         )
@@ -127,3 +134,86 @@ def _encode(value: str) -> str:
 
 def _decode(value: str) -> str:
     return unquote(value)
+
+
+class EventData(BaseModel):
+    """What every event of a record tells; some kinds add facts of their own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    """uuid of the record."""
+    org: str
+    revision: int
+    """Of the record after what happened: later events of a record have higher ones."""
+    name: str | None = None
+    status: str | None = None
+    reason: str | None = None
+
+
+class Rejection(BaseModel):
+    """A command that was given up: nothing, or nothing more, comes of it."""
+
+    id: str
+    """What it was about: the uuid of a record, or else the id of the command."""
+    org: str
+    command: str
+    """`ce-id` of the command."""
+    verb: str
+    code: str
+    reason: str
+    """One sentence that says what to do."""
+    attempts: int
+
+
+class Attempt(BaseModel):
+    """One failed attempt at a message."""
+
+    number: int
+    """From 1; a number that is missing was never reported, because its worker died."""
+    at: AwareDatetime
+    code: str
+    reason: str
+    worker: str
+
+
+class DeadLetterHeader(BaseModel):
+    """What is written beside a dead message, in one header."""
+
+    org: str | None
+    """None: of no organisation that can be told; shown to the installation's own."""
+    stage: str
+    """Durable consumer on which it died."""
+    stream: str
+    sequence: int
+    message_id: str | None = None
+    code: str
+    reason: str
+    attempts: int
+    history: list[Attempt] = Field(default_factory=list)
+    time: AwareDatetime
+    """When it was given up."""
+    truncated: bool = False
+    """The payload was too large to be kept whole; such a letter cannot be requeued."""
+    sealed: bool = False
+    """Its text is kept encrypted."""
+
+
+class DeadLetter(DeadLetterHeader):
+    """A dead message as it is shown."""
+
+    id: str
+    subject: str
+    """Where it was published."""
+    type: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Values of headers that are no attributes of the event are hidden."""
+    data: Any = None
+    """The payload when it is JSON: values that its schema conceals are masked, of what no schema
+    knows there are keys and types. Lists leave payloads out."""
+    data_base64: str | None = None
+    """The payload when it is not JSON, in the whole text only."""
+    size_bytes: int | None = None
+    """Of the payload; None in lists, and when no configured encryption key opens it."""
+    masked: bool = True
+    """False in the whole text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
@@ -76,19 +76,16 @@ class Fault(Shape):
     """What helps to find the cause; never empty."""
 
 
-class LoadTest(Shape):
-    """The proof that a container of the image starts and answers."""
+class JobState(Shape):
+    """How far something is that a worker does with a container of a version."""
 
     id: str | None = None
+    """Its containers are found by that."""
     phase: Phase = Phase.NONE
     asked_by: str | None = None
     image: str | None = None
-    """uuid of the image that is proved; with the next two, what the proof holds for."""
+    """uuid of the image that it is about; with `requirement` and timeout, what it holds for."""
     requirement: int = DEFAULT_REQUIREMENT
-    timeout_ms: int = DEFAULT_TIMEOUT_MS
-    step: int = 0
-    """1: bringing the image to a node; 2: asking the container."""
-    percentage: int = 0
     passed: bool | None = None
     """Decided before the container is removed, so that a killed worker's successor knows."""
     fault: Fault | None = None
@@ -96,14 +93,18 @@ class LoadTest(Shape):
     """Last sign of life of the worker that carries it out."""
 
 
-class TrialRun(Shape):
+class LoadTest(JobState):
+    """The proof that a container of the image starts and answers."""
+
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+    step: int = 0
+    """1: bringing the image to a node; 2: asking the container."""
+    percentage: int = 0
+
+
+class TrialRun(JobState):
     """One run with the test input."""
 
-    id: str | None = None
-    phase: Phase = Phase.NONE
-    asked_by: str | None = None
-    image: str | None = None
-    requirement: int = DEFAULT_REQUIREMENT
     step: int = 0
     """0 until the container answers, then 1 to 4."""
     started_at: datetime | None = None
@@ -114,22 +115,14 @@ class TrialRun(Shape):
     """Bytes of all inputs."""
     elapsed_ms: int = 0
     """Of `POST /run`."""
-    passed: bool | None = None
-    """Decided before the container is removed, as that of a load test."""
-    fault: Fault | None = None
-    alive_at: datetime | None = None
 
 
-class Serving(Shape):
-    """The container that answers calls of a version until it is idle."""
+class Serving(JobState):
+    """The container that answers calls of a version until it is idle.
 
-    id: str | None = None
-    """Of its start: its containers are found by that."""
-    phase: Phase = Phase.NONE
-    """RUNNING while it is brought up, SUCCEEDED once it answers."""
-    asked_by: str | None = None
-    image: str | None = None
-    requirement: int = DEFAULT_REQUIREMENT
+    RUNNING while it is brought up, SUCCEEDED once it answers.
+    """
+
     timeout_ms: int = DEFAULT_TIMEOUT_MS
     container: str | None = None
     """uuid, once it answers."""
@@ -137,17 +130,12 @@ class Serving(Shape):
     """When a call last began or ended."""
     calls: dict[str, datetime] = Field(default_factory=dict)
     """Those under way: id → when each has ended at the latest."""
-    passed: bool | None = None
-    fault: Fault | None = None
-    alive_at: datetime | None = None
-    """Last sign of life of the worker that starts or ends it."""
 
 
-class Model(Record):
+class Model(Record, collection="models", resource="model"):
     """`uuid` is the identifier: ten lower-case letters and digits."""
 
-    collection: ClassVar[str] = "models"
-    resource: ClassVar[str] = "model"
+    facts: ClassVar = ("name",)
 
     name: str
     description: str = ""
@@ -157,14 +145,11 @@ class Model(Record):
     created_by: str | None = None
 
 
-class ModelVersion(Record):
+class ModelVersion(Record, collection="model_versions", resource="model-version"):
     """`uuid` follows from model and version, so that a version exists once.
 
     How far a delivery is stands in the Image that it made; here is only which one counts.
     """
-
-    collection: ClassVar[str] = "model_versions"
-    resource: ClassVar[str] = "model-version"
 
     model: str
     """Identifier of the model."""
@@ -200,6 +185,14 @@ class ModelVersion(Record):
         """The image that counts has passed its load test."""
         return self.load.phase is Phase.SUCCEEDED and self.load.image == self.image
 
+    def event_facts(self) -> dict[str, Any]:
+        return {
+            "identifier": self.model,
+            "version": self.version,
+            "name": self.model_name,
+            "status": self.activation.value,
+        }
+
 
 class FileKind(StrEnum):
     TEST_INPUT = "test-input"
@@ -208,11 +201,8 @@ class FileKind(StrEnum):
     """What the last trial run gave, as JSON."""
 
 
-class ModelFile(Record):
+class ModelFile(Record, collection="model_files", resource="model-file"):
     """A small file that belongs to a model or a version; replaced as a whole."""
-
-    collection: ClassVar[str] = "model_files"
-    resource: ClassVar[str] = "model-file"
 
     owner: str
     """uuid of the model or version."""

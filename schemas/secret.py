@@ -12,6 +12,9 @@ from pydantic.json_schema import SkipJsonSchema
 from schemas.base import Record, Shape
 from schemas.image import Finding
 
+LOGIN_REFUSED = "login_refused"
+"""The code of the finding that a server did not take the credentials."""
+
 
 class SecretType(StrEnum):
     DOCKER_HUB = "docker_hub"
@@ -27,18 +30,17 @@ class Hold(Shape):
     until: AwareDatetime
 
 
-class Secret(Record):
+class Secret(Record, collection="secrets", resource="secret"):
     """`name` is unique within the organisation; a deleted one has given up its name and values."""
 
-    collection: ClassVar[str] = "secrets"
-    resource: ClassVar[str] = "secret"
+    facts: ClassVar = ("name",)
 
     name: str
     secret_type: SecretType
     server: str
     """`host[:port]` that the credentials are for; they go nowhere else."""
     sealed: str = Field(repr=False)
-    """The values, encrypted (`pipeline.rules.vault`), with the id of the key inside."""
+    """The values, encrypted (`pipeline.secrets.vault`), with the id of the key inside."""
     is_listed: bool = True
     """False for what came with one delivery of an image and is of no use to anything else."""
     created_by: str | None = None

@@ -49,6 +49,36 @@ class NodeStatus(StrEnum):
     DELETED = "DELETED"
 
 
+class VolumeStatus(StrEnum):
+    READY = "READY"
+    DELETING = "DELETING"
+    """No container gets it any more; its node removes it."""
+    DELETED = "DELETED"
+
+
+class DeploymentStatus(StrEnum):
+    """What is true of all replicas together."""
+
+    DEPLOYING = "DEPLOYING"
+    """Replicas are on their way: of a new template, or more of them."""
+    DEPLOYED = "DEPLOYED"
+    """As many as are wanted are ready, all of the newest template."""
+    DEGRADED = "DEGRADED"
+    """It was DEPLOYED, and a replica is failing or gone."""
+    FAILED = "FAILED"
+    """The template does not become ready, and there is none to go back to."""
+    SCALED_DOWN = "SCALED_DOWN"
+    """No replica is wanted, and none is there."""
+    DELETING = "DELETING"
+    DELETED = "DELETED"
+
+
+class OrganisationStatus(StrEnum):
+    ACTIVE = "ACTIVE"
+    DELETED = "DELETED"
+    """Its tokens open nothing, and its slug stays taken: what it left would be its successor's."""
+
+
 _I = ImageStatus
 IMAGE_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _I.PENDING: frozenset({_I.UPLOADING, _I.VALIDATING, _I.FAILED, _I.DELETED}),
@@ -84,7 +114,8 @@ NODE_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _N.READY: frozenset({_N.NOT_READY, _N.LOST, _N.DELETED}),
     _N.NOT_READY: frozenset({_N.READY, _N.LOST, _N.DELETED}),
     _N.LOST: frozenset({_N.READY, _N.NOT_READY, _N.DELETED}),
-    _N.DELETED: frozenset(),
+    # Its agent beats again: the machine keeps its identity.
+    _N.DELETED: frozenset({_N.NOT_READY}),
 }
 
 _U = UploadStatus
@@ -94,4 +125,25 @@ UPLOAD_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _U.COMPLETED: frozenset({_U.DELETED}),
     _U.FAILED: frozenset({_U.DELETED}),
     _U.DELETED: frozenset(),
+}
+
+_V = VolumeStatus
+VOLUME_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    _V.READY: frozenset({_V.DELETING}),
+    _V.DELETING: frozenset({_V.DELETED}),
+    _V.DELETED: frozenset(),
+}
+
+_D = DeploymentStatus
+_LIVE = frozenset({_D.DEPLOYING, _D.DEPLOYED, _D.DEGRADED, _D.FAILED, _D.SCALED_DOWN})
+DEPLOYMENT_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    **{status: _LIVE - {status} | {_D.DELETING, _D.DELETED} for status in _LIVE},
+    _D.DELETING: frozenset({_D.DELETED}),
+    _D.DELETED: frozenset(),
+}
+
+_O = OrganisationStatus
+ORGANISATION_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    _O.ACTIVE: frozenset({_O.DELETED}),
+    _O.DELETED: frozenset(),
 }

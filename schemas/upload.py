@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from schemas.base import Shape, StatefulRecord, Transitions
 from schemas.states import UPLOAD_TRANSITIONS, UploadStatus
@@ -27,24 +27,26 @@ class UploadWish(Shape):
 class UploadedImage(Shape):
     """What the archive became."""
 
+    name: str | None = None
+    """What the image is called. Uploads of before it was noted have none."""
     reference: str
     digest: str
 
 
-class Upload(StatefulRecord):
+class Upload(StatefulRecord, collection="uploads", resource="upload"):
     """RECEIVING → INGESTING → COMPLETED | FAILED.
 
     How many bytes are here is told by the file that holds them, nowhere else.
     """
 
-    collection: ClassVar[str] = "uploads"
-    resource: ClassVar[str] = "upload"
     transitions: ClassVar[Transitions] = UPLOAD_TRANSITIONS
 
     status: UploadStatus = UploadStatus.RECEIVING
     length: int = Field(ge=0)
     """Bytes of the whole archive."""
     wish: UploadWish
+    metadata: str | None = None
+    """`Upload-Metadata` as it was given. Uploads of before it was noted have none."""
     image: str
     """uuid of the Image that it makes."""
     result: UploadedImage | None = None
@@ -56,24 +58,13 @@ class Upload(StatefulRecord):
     created_by: str
 
 
-class UploadView(Shape):
-    """An upload as callers see it."""
-
-    id: str
-    offset: int
-    length: int
-    percentage: int
-    status: str
-    """receiving, ingesting, completed or failed."""
-    image: UploadedImage | None
-    message: str | None
-    technicalInformation: str | None
+Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
 
 
 class DigestList(Shape):
     """Layers that a sender has."""
 
-    digests: list[str] = Field(max_length=1024)
+    digests: list[Digest] = Field(max_length=1024)
 
 
 class PresentBlob(Shape):

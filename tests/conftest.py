@@ -1,8 +1,8 @@
 """Fixtures that give a test a real service. Each is started when the first test asks for it.
 
-`mongo_url`, `nats_url`, `registry_host` and `docker_host` are shared by the whole run: use names of
-your own in them. `own_nats`, `own_mongod`, `own_registry` and `own_dockerd` belong to one test,
-which may stop, kill, pause and restart them.
+`mongo_url`, `nats_url`, `registry_host`, `platform_registry` and `docker_host` are shared by the
+whole run: use names of your own in them. `own_nats`, `own_mongod`, `own_registry` and `own_dockerd`
+belong to one test, which may stop, kill, pause and restart them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,37 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.stack.dockerd import DockerdPiece
-from pipeline.stack.mongod import MongodPiece
-from pipeline.stack.nats import NatsPiece
-from pipeline.stack.registry import RegistryPiece
-from tests.support.services import Services, sweep
+from pipeline.stack.pieces.dockerd import DockerdPiece
+from pipeline.stack.pieces.mongod import MongodPiece
+from pipeline.stack.pieces.nats import NatsPiece
+from pipeline.stack.pieces.registry import RegistryPiece
+from tests.support.registries.platform_registry import KEYS, NO_REALM
+from tests.support.systems.services import Services, sweep
 
 if TYPE_CHECKING:
-    from pipeline.adapters.bus import Bus
-    from pipeline.adapters.store import Store
+    from pipeline.adapters.bus.client import Bus
+    from pipeline.adapters.store.store import Store
+
+
+LONGEST_FIRST = (
+    "tests/deploy",
+    "tests/docs",
+    "tests/chaos",
+    "tests/connected/stack",
+    "tests/connected/api",
+    "tests/clients",
+    "tests/browser",
+    "tests/connected",
+)
+"""Files of these folders run for long. Two runners end together when they do not come last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        ranks = (at for at, path in enumerate(LONGEST_FIRST) if item.nodeid.startswith(f"{path}/"))
+        return next(ranks, len(LONGEST_FIRST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +76,13 @@ async def registry_server(services: Services) -> RegistryPiece:
 
 
 @pytest.fixture(scope="session")
+async def platform_registry(services: Services) -> RegistryPiece:
+    piece = services.registry(keys=KEYS, realm=NO_REALM)
+    await piece.start()
+    return piece
+
+
+@pytest.fixture(scope="session")
 async def docker_daemon(services: Services) -> DockerdPiece:
     piece = services.dockerd()
     await piece.start()
@@ -74,7 +103,7 @@ def nats_url(nats_server: NatsPiece) -> str:
 
 @pytest.fixture(scope="session")
 def registry_host(registry_server: RegistryPiece) -> str:
-    """`127.0.0.1:port`, plain HTTP, deletes allowed."""
+    """`127.0.0.1:port`, plain HTTP, deletes allowed: somebody's, which asks nobody who he is."""
     return registry_server.host
 
 
@@ -89,7 +118,7 @@ async def own_nats(services: Services) -> AsyncIterator[NatsPiece]:
     piece = services.nats()
     await piece.start()
     yield piece
-    await piece.stop()
+    await piece.kill()
 
 
 @pytest.fixture
@@ -97,7 +126,7 @@ async def own_mongod(services: Services) -> AsyncIterator[MongodPiece]:
     piece = services.mongod()
     await piece.start()
     yield piece
-    await piece.stop()
+    await piece.kill()
 
 
 @pytest.fixture
@@ -126,19 +155,21 @@ def database() -> str:
 async def store(mongo_url: str, database: str) -> AsyncIterator[Store]:
     """With its indexes and nothing in it. Making those anew for each test would cost more than
     most tests do."""
-    from pipeline.adapters.store import KINDS, Store
+    from pipeline.adapters.store.store import KINDS, Store
+    from pipeline.adapters.store.windows import COLLECTION
 
     async with Store.open(mongo_url, database) as store:
         await store.prepare()
         for kind in KINDS:
             await store._collection(kind).delete_many({})
+        await store.beside(COLLECTION).delete_many({})
         yield store
 
 
 @pytest.fixture
 async def bus(own_nats: NatsPiece) -> AsyncIterator[Bus]:
     """On a server of its own, with its streams and stages."""
-    from pipeline.adapters.bus import Bus
+    from pipeline.adapters.bus.client import Bus
 
     async with Bus.open(own_nats.url, name="test") as bus:
         await bus.prepare()

@@ -6,8 +6,10 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
+from tests.support.floors import ADAPTERS_ON_ADAPTERS, EVERYBODY, FLOORS, PURE
 from tests.support.sources import PACKAGES, ROOT, Module, lines_of, modules
 
 MAY_IMPORT = {
@@ -18,15 +20,19 @@ MAY_IMPORT = {
     "cli": {"schemas", "pipeline", "cli"},
 }
 SDK_HOMES = {
-    "motor": ("pipeline/adapters/store",),
+    "motor": ("pipeline/adapters/store/",),
     # The embedded store has to be initiated before an adapter can open it.
-    "pymongo": ("pipeline/adapters/store", "pipeline/stack/mongod"),
-    "bson": ("pipeline/adapters/store",),
-    "docker": ("pipeline/adapters/engine",),
-    "nats": ("pipeline/adapters/bus",),
-    "httpx": ("pipeline/adapters/http", "pipeline/adapters/registry", "cli/client"),
-    "pynvml": ("pipeline/adapters/gpus",),
-    "grpc": ("pipeline/adapters/grpc_models",),
+    "pymongo": ("pipeline/adapters/store/", "pipeline/stack/pieces/mongod"),
+    "bson": ("pipeline/adapters/store/",),
+    "docker": ("pipeline/adapters/engine/",),
+    "nats": ("pipeline/adapters/bus/",),
+    "httpx": (
+        "pipeline/adapters/http/",
+        "pipeline/adapters/registry/",
+        *("cli/client", "cli/credentials", "cli/server", "cli/uploads"),
+    ),
+    "pynvml": ("pipeline/adapters/gpus/",),
+    "grpc": ("pipeline/adapters/grpc/",),
     "faststream": ("workers/",),
     "fastapi": ("api/",),
     "starlette": ("api/",),
@@ -34,10 +40,15 @@ SDK_HOMES = {
     "rich": ("cli/",),
 }
 IO_MODULES = {"asyncio", "socket", "subprocess", "pathlib", "shutil", "tempfile", "threading"}
-PURE_MAY_IMPORT = ("schemas", "pipeline.rules", "pipeline.errors", "pipeline.ports")
+PURE_ROOTS = ("pipeline.errors", "pipeline.ports")
 CONNECTING = {"FastAPI", "NatsBroker", "FastStream", "Settings", "DockerEngine", "Client"}
-MAX_FILE_LINES = dict.fromkeys(PACKAGES, 300) | {"tests": 400}
+MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
+MAX_FOLDER_FILES = 15
+SLIVER_LINES = 40
+SLIVER_IMPORTERS = 3
+FRONT_DOOR = re.compile(r"(/__init__|/__main__|/service|workers/stages/\w+)\.py$")
+"""Of a package, a process, a resource, or the stages of a resource."""
 SELF_EVIDENT_LINES = 12
 """A public function or class up to this long may go without a docstring."""
 VAGUE = re.compile(r"(^|_)(utils?|manager|helpers?)(_|$)", re.IGNORECASE)
@@ -67,41 +78,99 @@ def test_a_foreign_sdk_is_imported_only_where_it_is_adapted() -> None:
     assert not wrong, wrong
 
 
+def test_every_package_stands_on_a_floor() -> None:
+    assert {_package(module.name) for module in modules("pipeline")} - {""} == set(FLOORS)
+
+
+def test_a_package_imports_only_lower_floors() -> None:
+    wrong = [
+        f"{module.place} imports {name}"
+        for module in modules("pipeline")
+        for name in module.imports()
+        if (theirs := _package(name)) and (ours := _package(module.name)) and theirs != ours
+        if theirs not in EVERYBODY and FLOORS[theirs] >= FLOORS[ours]
+    ]
+    assert not wrong, wrong
+
+
 def test_adapters_do_not_import_each_other() -> None:
     wrong = [
         f"{module.place} imports {name}"
         for module in modules("pipeline/adapters")
         for name in module.imports()
-        if name.startswith("pipeline.adapters.") and _family(name) != _family(module.name)
+        if (theirs := _package(name)).startswith("adapters/")
+        and (ours := _package(module.name)) != theirs
+        and (ours, theirs) not in ADAPTERS_ON_ADAPTERS
     ]
     assert not wrong, wrong
 
 
-def test_rules_do_no_io() -> None:
+def test_pure_files_do_no_io() -> None:
+    pure = [module for module in modules("pipeline") if _is_pure(module.name)]
     wrong = [
         f"{module.place} imports {name}"
-        for module in modules("pipeline/rules")
+        for module in pure
         for name in module.imports()
         if name.split(".")[0] in IO_MODULES
-        or (_is_ours(name) and not name.startswith(PURE_MAY_IMPORT) and name != "pipeline")
+        or (
+            name.startswith("pipeline.")
+            and not name.startswith(PURE_ROOTS)
+            and not any(_is_pure(each) for each in (name, name.rpartition(".")[0]))
+            and not _holds_pure(name)
+        )
     ]
     wrong += [
         f"{module.place}:{node.lineno} opens a file"
-        for module in modules("pipeline/rules")
+        for module in pure
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
     ]
     assert not wrong, wrong
 
 
-def test_only_the_composition_root_opens_adapters_for_the_core() -> None:
+def test_every_pure_file_is_there() -> None:
+    there = {module.name for module in modules("pipeline")}
+    missing = [
+        f"{package}/{name}"
+        for package, names in PURE.items()
+        for name in names - {"*"}
+        if _dotted(package, name) not in there
+    ]
+    assert not missing, missing
+
+
+def test_a_door_imports_no_other_door() -> None:
     wrong = [
         f"{module.place} imports {name}"
-        for module in modules("pipeline/core", "pipeline/adapters", "pipeline/rules")
+        for module in modules("api")
         for name in module.imports()
-        if name.startswith(("pipeline.services", "pipeline.stack"))
+        if name.startswith("api.")
+        if (ours := module.name.split(".")[1]) not in ("app", "__main__", "server")
+        if name.split(".")[1] not in (ours, "http")
     ]
     assert not wrong, wrong
+
+
+def test_folders_stay_small() -> None:
+    folders = Counter(module.path.parent.relative_to(ROOT) for module in modules(*PACKAGES))
+    wrong = [
+        f"{path}: {count} files" for path, count in folders.items() if count > MAX_FOLDER_FILES
+    ]
+    assert not wrong, wrong
+
+
+def test_a_short_file_has_three_importers_or_is_a_front_door() -> None:
+    importers = Counter(
+        name for module in modules(*PACKAGES) for name in set(module.imports()) if _is_ours(name)
+    )
+    slivers = [
+        f"{module.place}: {len(module.text.splitlines())} lines, {importers[module.name]} importers"
+        for module in modules(*PACKAGES)
+        if len(module.text.splitlines()) < SLIVER_LINES
+        and importers[module.name] < SLIVER_IMPORTERS
+        and not FRONT_DOOR.search(module.place)
+    ]
+    assert not slivers, slivers
 
 
 def test_nothing_that_connects_is_built_at_import() -> None:
@@ -144,7 +213,7 @@ def test_files_and_functions_stay_small() -> None:
     long = [
         f"{module.place}: {len(module.text.splitlines())} lines"
         for module in modules(*PACKAGES, "tests")
-        if len(module.text.splitlines()) > MAX_FILE_LINES[module.package]
+        if len(module.text.splitlines()) > MAX_FILE_LINES
     ]
     long += [
         f"{module.place}:{function.lineno} {function.name}: {lines_of(function)} lines"
@@ -234,10 +303,31 @@ def _is_ours(name: str) -> bool:
     return name.split(".")[0] in PACKAGES
 
 
-def _family(name: str) -> str:
-    """`engine_pull` belongs to `engine`; the registry is spoken to over our own HTTP client."""
-    first = name.split(".")[2].split("_")[0] if name.count(".") > 1 else ""
-    return "http" if first == "registry" else first
+def _package(name: str) -> str:
+    """Of the pipeline: the longest one of `FLOORS` that holds this module; empty for none."""
+    parts = name.split(".")
+    if parts[0] != "pipeline" or len(parts) < 2:
+        return ""
+    inside = parts[1:]
+    for length in (2, 1):
+        if (place := "/".join(inside[:length])) in FLOORS:
+            return place
+    return ""
+
+
+def _dotted(package: str, name: str) -> str:
+    return ".".join(["pipeline", *package.split("/"), name] if package else ["pipeline", name])
+
+
+def _is_pure(name: str) -> bool:
+    place, _, file = name.removeprefix("pipeline.").rpartition(".")
+    names = PURE.get(place.replace(".", "/"), set()) if name.startswith("pipeline.") else set()
+    return file in names or ("*" in names)
+
+
+def _holds_pure(name: str) -> bool:
+    """Whether it is a package of which something pure is imported: `from pipeline import oci`."""
+    return any(_dotted(package, "").rstrip(".") == name for package in PURE)
 
 
 def _callee(call: ast.Call) -> str:

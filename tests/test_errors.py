@@ -25,8 +25,10 @@ TREE = sorted(
 RETRYABLE = {
     "TooManyRequests",
     "NoCapacity",
+    "NoReplica",
     "NotReady",
     "RegistryUnavailable",
+    "Unreachable",
     "EngineUnavailable",
     "PullFailed",
     "DiskFull",

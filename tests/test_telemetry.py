@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
-from pipeline.telemetry import JsonLines, current_traceparent, log_fields, redact, span
+from pipeline.telemetry import JsonLines, concealing, current_traceparent, log_fields, redact, span
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -53,6 +53,14 @@ def test_an_exception_keeps_its_stack_and_loses_its_secrets(
     [line] = read(output)
     assert "test_an_exception_keeps" in line["exception"]
     assert "hunter2" not in output.getvalue()
+
+
+def test_concealed_values_are_hidden_quoted_escaped_or_cut_and_only_inside() -> None:
+    values = {"a secret\nof two lines", "x9", "of two lines"}
+    text = "got 'a secret\\nof two lines', 'x9', x9y, \"a secret\\nof two…\", a secret of two lines"
+    with concealing(lambda: values):
+        assert redact(text) == "got '[hidden]', [hidden], x9y, \"[hidden] two…\", [hidden]"
+    assert redact(text) == text
 
 
 def test_fields_that_hold_secrets_are_hidden(lines: tuple[logging.Logger, io.StringIO]) -> None:

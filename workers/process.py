@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+import prometheus_client
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from pipeline import metrics
 from pipeline.errors import Misconfigured, YardError
 from pipeline.settings import Settings
 from pipeline.telemetry import configure_logging
@@ -24,7 +24,7 @@ def run(work: Work) -> int:
     """The exit code. What keeps the process from working is one line of the log, no stack."""
     settings = Settings()
     configure_logging(settings.log_level)
-    registry = metrics.new_registry()
+    registry = new_registry()
     exit_code = 0
     try:
         with _answering_scrapes(settings, registry):
@@ -50,9 +50,32 @@ def _answering_scrapes(settings: Settings, registry: CollectorRegistry) -> Itera
     with ExitStack() as stack:
         try:
             if port:
-                stack.enter_context(metrics.serving(registry, port=port, host=host))
+                stack.enter_context(serving(registry, port=port, host=host))
         except OSError as error:
             raise Misconfigured(
                 f"MODELYARD_METRICS_PORT: {host}:{port} cannot be used ({error.strerror})."
             ) from error
         yield
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the facts about this process; everything else is registered by its owner."""
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
+
+
+@contextmanager
+def serving(registry: CollectorRegistry, *, port: int, host: str) -> Iterator[int]:
+    """Answer scrapes from a thread of its own, for processes without an HTTP server.
+
+    Yields the port, which is a free one for 0. Raises OSError when it is taken.
+    """
+    server, thread = prometheus_client.start_http_server(port, addr=host, registry=registry)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -34,7 +34,21 @@ context_modelyard() {
     (cd "$checkout" && cp -r --parents Dockerfile .dockerignore requirements.txt deploy/image \
         schemas pipeline workers api cli "$1")
     ln "$("$here/wheels.sh" "$checkout/requirements.txt")"/*.whl "$1"
-    build MODELYARD_IMAGE modelyard:local "$1"
+    base=$(base_with_haproxy "$1") build MODELYARD_IMAGE modelyard:local "$1"
+}
+
+# The gateway is of the product's image: who keeps HAProxy in step has it check what it writes.
+base_with_haproxy() {
+    local context=$1/base
+    mkdir -p "$context/haproxy/usr/lib"
+    ln -s usr/lib "$context/haproxy/lib"
+    step "laying out haproxy" unpack "$cache/archives" "$context/haproxy" \
+        'libc6|libssl3|libstdc\+\+6|libgcc-s1|gcc-12-base|dpkg|tar|debconf|(lib)?perl.*|lib(pam|sem).*' haproxy
+    build BASE modelyard/base-haproxy:local "$context" <<'END' | cut -d= -f2
+COPY haproxy/usr/lib /usr/lib
+COPY haproxy/usr/sbin/haproxy /usr/sbin/
+END
+    rm -rf "$context"
 }
 
 context_nats() {
@@ -46,7 +60,7 @@ END
 
 context_mongo() {
     put "$1" mongod "$(cd "$checkout" && "$python" -c \
-        'from pipeline.stack.mongod import mongod_binary; print(mongod_binary())')"
+        'from pipeline.stack.pieces.mongod import mongod_binary; print(mongod_binary())')"
     mkdir -p "$1/libraries"/usr/lib
     ln -s usr/lib "$1/libraries/lib"
     step "laying out the libraries of mongod" \

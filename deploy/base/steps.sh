@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Sourced by bash scripts: steps that say one line when they begin, and everything when they fail.
 
+# Without an engine of the user's own it is that of the embedded stack, whose env file names it.
+if [ -n "${MODELYARD_ENGINE:-}" ]; then export DOCKER_HOST=${DOCKER_HOST:-$MODELYARD_ENGINE}; fi
+
 # step SAYING COMMAND…: SAYING goes to stderr; what COMMAND writes is shown only when it fails.
 step() {
     local said=$1 output

@@ -10,15 +10,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipeline.errors import Misconfigured
+from pipeline.adapters.store.store import Store
+from pipeline.errors import Misconfigured, YardError
+from pipeline.own_registry.fence import RegistryFence
 from pipeline.settings import Settings
-from pipeline.stack import dockerd, ports, probes
-from pipeline.stack.blueprint import DEFAULT_SOCKET
-from pipeline.stack.mongod import mongod_binary
-from pipeline.stack.piece import program
+from pipeline.stack.pieces import dockerd
+from pipeline.stack.pieces.mongod import mongod_binary
+from pipeline.stack.plan import DEFAULT_SOCKET
+from pipeline.stack.processes import probes
+from pipeline.stack.processes.piece import program
 from pipeline.stack.state import State
 
 DISK_NEEDED_BYTES = 5 * 1024**3
+PROGRAMS = (
+    *("nats-server", "mongod", "docker-registry", "dockerd", "haproxy"),
+    *("ip", "iptables", "unshare", "setpriv"),
+)
 _Check = Callable[[str, int], Awaitable[bool]]
 _SETUP = "Run `make setup`."
 
@@ -35,11 +42,11 @@ class Finding:
 async def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
     """Programs, folder, engine, and either the running stack or the ports that it would take."""
     state = State(settings.state)
-    run = state.run
-    running = run is not None and run.supervisor.alive
-    findings = [_python(), *_programs(), _folder(state), await _engine(settings, environ, state)]
-    if running:
-        return findings + await _services(state.addresses)
+    findings = [_python(), *map(_program, PROGRAMS), _folder(state)]
+    findings.append(await _engine(settings, environ, state))
+    if state.is_running:
+        services = await _services(state.addresses)
+        return findings + services + await _space(settings, state.addresses)
     return findings + _ports(settings, environ)
 
 
@@ -49,25 +56,12 @@ def _python() -> Finding:
     return Finding("python", ok, version, "" if ok else "Use Python 3.11 or newer.")
 
 
-def _programs() -> list[Finding]:
-    searches: dict[str, Callable[[], str]] = {
-        "nats-server": lambda: program("nats-server", remedy=_SETUP),
-        "mongod": mongod_binary,
-        "docker-registry": lambda: program("docker-registry", remedy=_SETUP),
-        "dockerd": lambda: program("dockerd", remedy=_SETUP),
-        "ip": lambda: program("ip", remedy=_SETUP),
-        "iptables": lambda: program("iptables", remedy=_SETUP),
-        "unshare": lambda: program("unshare", remedy=_SETUP),
-        "setpriv": lambda: program("setpriv", remedy=_SETUP),
-    }
-    return [_search(name, search) for name, search in searches.items()]
-
-
-def _search(name: str, search: Callable[[], str]) -> Finding:
+def _program(name: str) -> Finding:
     try:
-        return Finding(name, True, search())
+        path = mongod_binary() if name == "mongod" else program(name, remedy=_SETUP)
     except Misconfigured as error:
         return Finding(name, False, error.message, _SETUP)
+    return Finding(name, True, path)
 
 
 def _folder(state: State) -> Finding:
@@ -83,7 +77,7 @@ def _folder(state: State) -> Finding:
 
 
 async def _engine(settings: Settings, environ: Mapping[str, str], state: State) -> Finding:
-    own = state.addresses.get("DOCKER_HOST", "")
+    own = state.addresses.get("MODELYARD_ENGINE", "")
     given = settings.docker_host or environ.get("DOCKER_HOST", "")
     asked = given if given and given != own else ""
     if asked:
@@ -104,6 +98,7 @@ def _ports(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
         "MODELYARD_NATS_PORT": (settings.nats_port, "MODELYARD_NATS_URL"),
         "MODELYARD_MONGO_PORT": (settings.mongo_port, "MODELYARD_MONGO_URL"),
         "MODELYARD_REGISTRY_PORT": (settings.registry_port, "MODELYARD_REGISTRY"),
+        "MODELYARD_GATEWAY_PORT": (settings.gateway_port, "MODELYARD_GATEWAY_URL"),
     }
     return [
         _port(setting, port)
@@ -113,7 +108,7 @@ def _ports(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def _port(setting: str, port: int) -> Finding:
-    if ports.is_free(port):
+    if probes.is_free(port):
         return Finding(f"port {port}", True, "free")
     remedy = f"Set {setting} to a free port, or use `modelyard up --ports auto`."
     return Finding(f"port {port}", False, "taken", remedy)
@@ -124,6 +119,7 @@ async def _services(addresses: Mapping[str, str]) -> list[Finding]:
         ("broker", "MODELYARD_NATS_URL", probes.accepts),
         ("store", "MODELYARD_MONGO_URL", probes.accepts),
         ("registry", "MODELYARD_REGISTRY", _registry_answers),
+        ("gateway", "MODELYARD_GATEWAY_URL", probes.accepts),
         ("api", "MODELYARD_URL", _api_is_ready),
     ]
     asked = [
@@ -132,6 +128,23 @@ async def _services(addresses: Mapping[str, str]) -> list[Finding]:
         if variable in addresses
     ]
     return list(await asyncio.gather(*asked))
+
+
+async def _space(settings: Settings, addresses: Mapping[str, str]) -> list[Finding]:
+    """What the stack's registry holds; nothing of one that others run."""
+    url = addresses.get("MODELYARD_MONGO_URL")
+    if url is None:
+        return []
+    try:
+        async with Store.open(url, settings.mongo_database) as store:
+            space = await RegistryFence(store, settings.org).space()
+    except YardError:
+        return []  # it is found above that the store does not answer
+    if space.used_bytes is None:
+        return []
+    reclaimable = (space.reclaimable_bytes or 0) // 2**20
+    detail = f"{space.used_bytes // 2**20} MiB used, {reclaimable} MiB of it can be given back"
+    return [Finding("registry space", True, detail)]
 
 
 async def _service(name: str, address: str, check: _Check) -> Finding:
@@ -143,11 +156,9 @@ async def _service(name: str, address: str, check: _Check) -> Finding:
 
 
 async def _registry_answers(host: str, port: int) -> bool:
-    answer = await probes.get(host, port, "/v2/")
     # A registry that wants credentials is a registry.
-    return answer is not None and answer.status in (200, 401)
+    return await probes.status(host, port, "/v2/") in (200, 401)
 
 
 async def _api_is_ready(host: str, port: int) -> bool:
-    answer = await probes.get(host, port, "/readyz")
-    return answer is not None and answer.status == 200
+    return await probes.status(host, port, "/readyz") == 200

@@ -11,13 +11,13 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from pipeline.errors import Misconfigured, YardError
-from pipeline.stack.piece import last_words
+from pipeline.stack.processes.process import telling_line
 
 Facts = dict[str, str]
 
 
 def start_detached(command: Sequence[str], *, log: Path, report: Callable[[str], None]) -> Facts:
-    """Runs `command <fd>`, which speaks through a `Voice` on that descriptor.
+    """Runs `command <fd>`, which speaks through a `Notifier` on that descriptor.
 
     Returns what it says when it is ready; it runs on. Raises Misconfigured when it gives up, and
     ends it when we are interrupted.
@@ -38,7 +38,7 @@ def start_detached(command: Sequence[str], *, log: Path, report: Callable[[str],
         finally:
             os.close(writing)
         try:
-            return _listen(lines, log, report)
+            return _read_messages(lines, log, report)
         except KeyboardInterrupt:
             child.send_signal(signal.SIGTERM)
             raise
@@ -50,24 +50,24 @@ def start_detached(command: Sequence[str], *, log: Path, report: Callable[[str],
             child.returncode = child.returncode or 0
 
 
-class Voice:
+class Notifier:
     """The other end of the pipe. After `ready` or `failed` it is silent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
 
     def report(self, text: str) -> None:
-        self._say(report=text)
+        self._send(report=text)
 
     def ready(self, facts: Facts) -> None:
-        self._say(ready=facts)
+        self._send(ready=facts)
         self._close()
 
     def failed(self, message: str) -> None:
-        self._say(failed=message)
+        self._send(failed=message)
         self._close()
 
-    def _say(self, **what: object) -> None:
+    def _send(self, **what: object) -> None:
         if self._descriptor is None:
             return
         try:
@@ -82,14 +82,14 @@ class Voice:
             self._descriptor = None
 
 
-def _listen(lines: TextIOWrapper, log: Path, report: Callable[[str], None]) -> Facts:
+def _read_messages(lines: TextIOWrapper, log: Path, report: Callable[[str], None]) -> Facts:
     for line in lines:
-        said = json.loads(line)
-        if "report" in said:
-            report(said["report"])
-        elif "ready" in said:
-            facts: Facts = said["ready"]
+        message = json.loads(line)
+        if "report" in message:
+            report(message["report"])
+        elif "ready" in message:
+            facts: Facts = message["ready"]
             return facts
         else:
-            raise Misconfigured(said["failed"])
-    raise Misconfigured(f"The stack ended before it was ready; {log} says: {last_words(log)}")
+            raise Misconfigured(message["failed"])
+    raise Misconfigured(f"The stack ended before it was ready; {log} says: {telling_line(log)}")

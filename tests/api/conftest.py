@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from pipeline.settings import Settings
-from tests.support.front import Front, application, caller, front
+from tests.support.http.front import Front, application, caller, front
 
 
 @pytest.fixture

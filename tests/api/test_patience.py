@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from pipeline.settings import Settings
 from schemas.states import ImageStatus
 from tests.support import records as made
-from tests.support.front import Front
-from tests.support.serving import serving
+from tests.support.http.front import Front
+from tests.support.http.serving import serving
 
 SILENCE_S = 0.3
 DEADLINE_S = 10
@@ -34,7 +34,7 @@ def settings() -> Settings:
 async def connect(
     app: FastAPI, fake: Front, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Connect]:
-    monkeypatch.setattr("api.lingering.LINGER_S", 0.05)
+    monkeypatch.setattr("api.http.middleware.LINGER_S", 0.05)
     async with AsyncExitStack() as stack:
         _, url = await stack.enter_async_context(serving(app, fake.settings))
         host, port = url.removeprefix("http://").split(":")

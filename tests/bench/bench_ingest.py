@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.bench.rows import COMPARISON, Row, keep
 from tests.bench.yard import BenchYard, bench_yard
-from tests.support.large_archives import write_large_archive
+from tests.support.archives.large_archives import write_large_archive
 
 MIB = int(os.environ.get("MIB", "1024"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))

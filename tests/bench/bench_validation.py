@@ -25,14 +25,14 @@ from pathlib import Path
 import httpx
 import uvloop
 
-from pipeline.adapters.http_guard import GuardedHttp
-from pipeline.adapters.http_names import Rules
-from pipeline.adapters.registry import RegistryClient
-from pipeline.rules import references
-from pipeline.stack.ports import any_free
-from pipeline.stack.registry import RegistryPiece
+from pipeline.adapters.http.guarded import GuardedHttp
+from pipeline.adapters.http.resolving import Rules
+from pipeline.adapters.registry.client import RegistryClient
+from pipeline.oci import references
+from pipeline.stack.pieces.registry import RegistryPiece
 from tests.bench.rows import Row, keep
-from tests.support.images import MEDIA_TYPES, TinyImage, busybox_image
+from tests.support.archives.images import MEDIA_TYPES, TinyImage, busybox_image
+from tests.support.processes import any_free
 
 IMAGES = 400
 SKOPEO_RUNS = 60

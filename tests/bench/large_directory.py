@@ -16,14 +16,14 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from pipeline.adapters.store_documents import to_document
-from pipeline.services import Services as Yard
-from pipeline.services import open_services
+from pipeline.adapters.store.documents import to_document
+from pipeline.bootstrap.control_plane import Services as Yard
+from pipeline.bootstrap.control_plane import open_services
 from pipeline.settings import Settings
-from pipeline.stack.app import ApiPiece, AppPiece
+from pipeline.stack.pieces.app import ApiPiece, AppPiece
 from schemas.registry import Registry, RegistryHealth
-from tests.support.api_process import environment, settings
-from tests.support.services import Services
+from tests.support.http.api_process import environment, settings
+from tests.support.systems.services import Services
 
 ORG = "bench"
 P = "container_registry_"
@@ -61,12 +61,12 @@ async def large_directory(entries: int) -> AsyncIterator[Directory]:
         nats, mongod = services.nats(), services.mongod()
         await nats.start()
         await mongod.start()
-        chosen = settings(nats.url, mongod.url, org_id=ORG)
+        chosen = settings(nats.url, mongod.url, org=ORG)
         seeding_s = await asyncio.to_thread(_seed, chosen, entries)
         with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name:
             async with open_services(chosen, name="bench") as yard:
                 began = time.perf_counter()
-                await yard.store.prepare()
+                await yard.records.store.prepare()
                 indexing_s = time.perf_counter() - began
                 folder = Path(name)
                 env = environment(chosen)
@@ -124,10 +124,10 @@ def _documents(entries: int) -> Iterator[dict[str, Any]]:
             "updated_at": at,
             "changed_at": at,
             "check_at": at + NOT_NOW,
-            f"{P}id": id_of(number),
-            f"{P}name": f"registry {number}",
-            f"{P}tags": tags_of(number),
-            f"{P}metadata": {
+            "id": id_of(number),
+            "name": f"registry {number}",
+            "tags": tags_of(number),
+            "metadata": {
                 "environment": rng.choice(("production", "staging", "test")),
                 "team": team(rng.randrange(TEAMS)),
                 "region": f"region-{rng.randrange(8)}",
@@ -148,10 +148,10 @@ def _registry() -> Registry:
         changed_at=FIRST,
         check_at=FIRST,
         host="10.13.21.22:32633",
-        container_registry_id="",
-        container_registry_public_url=url,
-        container_registry_image_prefix="10.13.21.22:32633",
-        container_registry_config={"auth_required": True, "storage_backend": "s3"},
-        container_registry_storage_info={"storage_type": "s3", "storage_size": -1},
-        container_registry_health=health,
+        id="",
+        public_url=url,
+        image_prefix="10.13.21.22:32633",
+        config={"auth_required": True, "storage_backend": "s3"},
+        storage_info={"storage_type": "s3", "storage_size": -1},
+        health=health,
     )

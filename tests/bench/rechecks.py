@@ -15,13 +15,15 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.registries import wire
 from schemas.message import Message
 from schemas.registry import Registry
 from tests.bench.large_directory import NOT_NOW, ORG, Directory, P
 from tests.bench.rows import Row
-from tests.support.raw_server import Server, saying, serving
-from tests.support.registry_door import entry, principal
+from tests.support.http.raw_server import Server, saying, serving
+from tests.support.registries.registry_door import entry
+from tests.support.tenants import principal
 
 REGISTRIES = 1000
 WITHIN_S = 60
@@ -65,7 +67,8 @@ class Watcher:
         broker = await nats.connect(directory.settings.nats_url)
         watcher = cls(directory, broker)
         await broker.subscribe(f"{topology.events_of(ORG)[:-2]}.registry.>", cb=watcher._hear)
-        await directory.yard.directory.entries.create(principal(ORG), entry(id="commanded"))
+        commanded = wire.read(entry(id="commanded"))
+        await directory.yard.registries.service.create(principal(ORG), commanded)
         try:
             yield watcher
         finally:
@@ -74,7 +77,7 @@ class Watcher:
     async def enter(self, urls: Sequence[str]) -> list[str]:
         """Their records; none is due."""
         yard = self.directory.yard
-        at = yard.clock()
+        at = yard.records.clock()
         records = [
             Registry(
                 uuid=str(uuid.uuid4()),
@@ -84,22 +87,22 @@ class Watcher:
                 changed_at=at,
                 check_at=at + NOT_NOW,
                 host="127.0.0.1",
-                container_registry_id=uuid.uuid4().hex,
-                container_registry_public_url=url,
+                id=uuid.uuid4().hex,
+                public_url=url,
             )
             for url in urls
         ]
         for record in records:
-            await yard.store.insert(record)
+            await yard.records.store.insert(record)
         return [record.uuid for record in records]
 
     async def recheck(self, uuids: Sequence[str]) -> tuple[float, list[float]]:
         """Seconds until all have been looked at, and those that commands took meanwhile."""
         self._checked = {uuid: asyncio.Event() for uuid in uuids}
-        due = self.directory.yard.clock() - timedelta(seconds=1)
+        due = self.directory.yard.records.clock() - timedelta(seconds=1)
         everyone = asyncio.gather(*(event.wait() for event in self._checked.values()))
         began = time.perf_counter()
-        await self.directory.yard.store._database[Registry.collection].update_many(
+        await self.directory.yard.records.store._database[Registry.collection].update_many(
             {"_id": {"$in": list(uuids)}}, {"$set": {"check_at": due}}
         )
         taken: list[float] = []
@@ -117,7 +120,7 @@ class Watcher:
             subject=topology.command(ORG, "registry", "update"),
             type="modelyard.cmd.registry.update",
             source="bench",
-            time=self.directory.yard.clock(),
+            time=self.directory.yard.records.clock(),
             data={"id": "commanded", "update": {"$inc": {f"{P}metadata.n": 1}}},
         )
         began = time.perf_counter()

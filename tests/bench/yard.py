@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.stack.app import ApiPiece, AppPiece
-from pipeline.stack.registry import RegistryPiece
-from tests.support.image_delivery import push
-from tests.support.images import busybox_image
-from tests.support.services import Services
-from tests.support.system import System, a_system
+from pipeline.stack.pieces.app import ApiPiece, AppPiece
+from pipeline.stack.pieces.registry import RegistryPiece
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import busybox_image
+from tests.support.systems.services import Services
+from tests.support.systems.system import System, a_system
 
 PRODUCTION = {
     "SWEEP_INTERVAL_S": "5",

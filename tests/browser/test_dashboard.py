@@ -4,99 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
-import pytest
-
-from pipeline.adapters.bus import Bus
-from pipeline.adapters.store import Store
-from pipeline.core import records
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.records.kernel import now
 from schemas.container import ContainerSpec
 from schemas.image import Finding, ReferenceParts, Severity
-from schemas.message import Message
 from schemas.states import ContainerStatus, ImageStatus
-from tests.browser.conftest import Yard
+from tests.browser.conftest import ESCAPE, LIVE, ORG, Page, Yard, happen, store
 from tests.support import records as made
-from tests.support.browser import Browser
+from tests.support.http.browser import Browser
 
-ORG = "default"
 HOSTILE = "<img src=x onerror=\"window.pwned='yes'\">"
-LIVE = "document.querySelector('#state').dataset.state === 'live'"
-ESCAPE = "\ue00c"
-
-
-class Page:
-    """The dashboard with a valid token."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.browser = browser
-
-    @classmethod
-    async def open(cls, browser: Browser, yard: Yard) -> Page:
-        await browser.go(f"{yard.url}#token={yard.token}")
-        await browser.until(LIVE)
-        return cls(browser)
-
-    async def row(self, section: str, name: str) -> str:
-        """Selector of the row whose record goes by `name`, once it is there."""
-        find = (
-            f"[...document.querySelectorAll('#{section} tbody tr')]"
-            ".find(row => row.querySelector('strong').textContent === arguments[0])"
-        )
-        await self.browser.until(find, name)
-        id = await self.browser.run(f"return {find}.dataset.id", name)
-        return f'#{section} tr[data-id="{id}"]'
-
-    async def until_status(self, row: str, status: str, timeout_s: float = 20) -> None:
-        await self.browser.until(
-            "document.querySelector(arguments[0])?.dataset.status === arguments[1]",
-            row,
-            status,
-            timeout_s=timeout_s,
-        )
-
-    async def until_gone(self, row: str) -> None:
-        await self.browser.until("document.querySelector(arguments[0]) === null", row)
-
-    async def press_button(self, row: str, label: str) -> None:
-        """The button of the row that says so, whenever it comes."""
-        find = (
-            "[...document.querySelectorAll(`${arguments[0]} button`)]"
-            ".find(one => one.textContent === arguments[1])"
-        )
-        await self.browser.until(find, row, label)
-        await self.browser.run(f"{find}.click()", row, label)
-
-    async def event_names(self) -> list[str]:
-        """Oldest first."""
-        script = "return [...document.querySelectorAll('#events strong')].map(e => e.textContent)"
-        found: list[str] = await self.browser.run(script)
-        return found[::-1]
-
-
-@pytest.fixture
-async def page(browser: Browser, yard: Yard) -> Page:
-    return await Page.open(browser, yard)
-
-
-@pytest.fixture
-async def bus(yard: Yard) -> AsyncIterator[Bus]:
-    async with Bus.open(yard.nats.url, name="test") as bus:
-        yield bus
-
-
-async def happen(bus: Bus, *names: str, **facts: Any) -> None:
-    for name in names:
-        message = Message(
-            id=records.new_id(),
-            subject=topology.event(ORG, "test", "t1", "changed"),
-            type="modelyard.test.changed",
-            time=records.now(),
-            data={"id": "t1", "name": name, **facts},
-        )
-        await bus.publish(message)
 
 
 async def test_a_token_is_asked_for_and_kept_in_the_tab_only(browser: Browser, yard: Yard) -> None:
@@ -127,6 +46,7 @@ async def test_a_submitted_image_becomes_ready_without_a_reload(
 ) -> None:
     browser = page.browser
     await browser.run("window.same = true")
+    await page.visit("images")
     await browser.click("#add")
     await browser.type("#add-image [name=reference]", counting)
     await browser.type("#add-image [name=name]", "counter")
@@ -134,7 +54,9 @@ async def test_a_submitted_image_becomes_ready_without_a_reload(
     row = await page.row("images", "counter")
     await page.until_status(row, "READY")
     assert "linux/amd64" in await browser.text(row)
-    assert "image.ready" in await browser.text("#events")
+    await page.visit("events")
+    await browser.until("document.querySelector('#events').textContent.includes('image.ready')")
+    await page.visit("")
     await browser.until("Number(document.querySelector('#images-number').textContent) >= 1")
     assert await browser.run("return window.same")
     assert not await browser.complaints()
@@ -142,12 +64,13 @@ async def test_a_submitted_image_becomes_ready_without_a_reload(
 
 async def test_what_the_server_refuses_is_told_beside_the_form(page: Page) -> None:
     browser = page.browser
+    await page.visit("images")
     await browser.click("#add")
     await browser.type("#add-image [name=reference]", HOSTILE)
     await browser.type("#add-image [name=name]", HOSTILE)
     await browser.click("#add-image [type=submit]")
     await browser.until("document.querySelector('#add-image [aria-invalid]')")
-    assert await browser.run("return document.activeElement.name") == "name"
+    assert await browser.run("return document.activeElement.name") == "reference"
     await browser.press(ESCAPE)
     await browser.until("!document.querySelector('dialog[open]')")
     assert await browser.run("return document.activeElement.id") == "add"
@@ -162,11 +85,13 @@ async def test_a_container_is_run_followed_across_a_restart_and_stopped(
     await browser.type("#run-container [name=name]", "counts")
     await browser.type("#run-container [name=gpus]", "2")
     await browser.click("#run-container [type=submit]")
+    await browser.until("document.querySelector('#record')?.dataset.status === 'RUNNING'")
+    assert "counts" in await browser.text("#heading")
+    await page.until_held(2)
     row = await page.row("containers", "counts")
     await page.until_status(row, "RUNNING")
-    await browser.until("document.querySelector('#nodes').innerText.includes('2 of 4 held')")
     assert "2 × NVIDIA H100 80GB HBM3 (simulated)" in await browser.text(row)
-    assert "127.0.0.1:" in await browser.text(f"{row} a")
+    assert "127.0.0.1:" in await browser.text(row)
     await page.press_button(row, "Logs")
     await browser.until("document.querySelector('#logs-output').childElementCount > 5")
     await yard.api.restart()
@@ -176,11 +101,12 @@ async def test_a_container_is_run_followed_across_a_restart_and_stopped(
     )
     lines = (await browser.text("#logs-output")).split("\n")
     assert lines == [f"line {number} <img src=x>" for number in range(len(lines))]
-    await browser.click("#logs [data-close]")
+    await browser.run("history.back()")
     await page.press_button(row, "Stop")
     await browser.click("#confirm-yes")
     await page.until_status(row, "STOPPED")
-    await browser.until("document.querySelector('#nodes').innerText.includes('0 of 4 held')")
+    await page.until_held(0)
+    await page.visit("containers")
     await page.press_button(row, "Delete")
     await browser.click("#confirm-yes")
     await page.until_gone(row)
@@ -190,6 +116,7 @@ async def test_the_feed_resumes_across_a_restart_without_gap_or_duplicate(
     page: Page, yard: Yard, bus: Bus
 ) -> None:
     names = [f"n{number}" for number in range(120)]
+    await page.visit("events")
     await happen(bus, *names[:5])
     await page.browser.until("document.querySelectorAll('#events li').length >= 5")
     await yard.api.stop()
@@ -204,6 +131,7 @@ async def test_the_feed_resumes_across_a_restart_without_gap_or_duplicate(
 
 
 async def test_a_feed_that_cannot_be_resumed_says_so(page: Page, yard: Yard, bus: Bus) -> None:
+    await page.visit("events")
     await happen(bus, "before")
     await page.browser.until("document.querySelector('#events li strong')")
     await bus.client.jetstream().delete_stream(topology.EVENTS.name)
@@ -223,13 +151,17 @@ async def test_hostile_texts_stay_text(browser: Browser, yard: Yard, bus: Bus) -
     subject = topology.dead(topology.command(ORG, "test", "hostile"))
     await bus.publish_raw(subject, HOSTILE.encode(), {"ce-type": HOSTILE})
     page = await Page.open(browser, yard)
-    for section in ("images", "containers", "nodes", "letters", "events"):
+    for section in ("images", "containers", "nodes", "dead-letters", "events"):
+        await page.visit(section)
         await page.browser.until(
             "document.getElementById(arguments[0]).textContent.includes(arguments[1])",
             section,
             HOSTILE,
         )
-    await page.press_button(await page.row("containers", HOSTILE), "Delete")
+    row = await page.row("containers", HOSTILE)
+    await page.browser.click(f"{row} th a")
+    await page.browser.until("document.querySelector('#record .reason')")
+    await page.press_button("#page .bar", "Delete")
     assert HOSTILE in await page.browser.text("#confirm-text")
     found = "return [window.pwned ?? 'no', document.querySelectorAll('[onerror], main img').length]"
     assert await page.browser.run(found) == ["no", 0]
@@ -238,7 +170,7 @@ async def test_hostile_texts_stay_text(browser: Browser, yard: Yard, bus: Bus) -
 
 async def store_hostile_records(yard: Yard) -> None:
     """What no door lets in: the page must not rely on the doors."""
-    at = records.now()
+    at = now()
     image = made.image(
         org=ORG,
         at=at,
@@ -261,9 +193,7 @@ async def store_hostile_records(yard: Yard) -> None:
     )
     gpu = made.gpu(HOSTILE, model=HOSTILE, healthy=False, fault=HOSTILE)
     node = made.node(HOSTILE, gpu, at=at, labels={"zone": HOSTILE}, address=HOSTILE)
-    async with Store.open(yard.system.settings["MONGO_URL"], yard.system.database) as store:
-        for record in (image, container, node):
-            await store.insert(record)
+    await store(yard, image, container, node)
 
 
 async def test_a_dead_letter_can_be_read_requeued_and_dropped(
@@ -276,43 +206,17 @@ async def test_a_dead_letter_can_be_read_requeued_and_dropped(
     await bus.publish_raw(topology.dead(order), spec.encode(), headers)
     await bus.publish_raw(topology.dead(other), b"{}", headers | {"ce-id": "d2"})
     page = await Page.open(browser, yard)
-    row = await page.row("letters", order)
-    await browser.click(f"{row} summary")
-    await browser.until("document.querySelector(arguments[0]).textContent.length > 9", f"{row} pre")
-    assert json.loads(await browser.text(f"{row} pre")) == json.loads(spec)
-    await page.press_button(row, "Requeue")
-    await page.until_gone(row)
+    row = await page.row("dead-letters", order)
+    await browser.click(f"{row} th a")
+    await browser.until("document.querySelector('#payload')")
+    assert json.loads(await browser.text("#payload")) == json.loads(spec)
+    await page.press_button("#page .bar", "Requeue")
+    await browser.until("document.querySelector('.note').textContent.includes('no such record')")
     await page.until_status(await page.row("images", "from-a-letter"), "READY")
-    row = await page.row("letters", other)
+    row = await page.row("dead-letters", other)
     await page.press_button(row, "Drop")
     await browser.click("#confirm-yes")
     await page.until_gone(row)
-
-
-async def test_the_page_fits_a_narrow_and_dark_window(page: Page) -> None:
-    browser = page.browser
-    narrow = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": True}
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    light = await browser.run("return getComputedStyle(document.body).backgroundColor")
-    await browser.devtools("Emulation.setDeviceMetricsOverride", **narrow)
-    await browser.devtools("Emulation.setEmulatedMedia", features=dark)
-    try:
-        assert await browser.run("return document.documentElement.scrollWidth") == 400
-        assert await browser.run("return getComputedStyle(document.body).backgroundColor") != light
-    finally:
-        await browser.devtools("Emulation.clearDeviceMetricsOverride")
-        await browser.devtools("Emulation.setEmulatedMedia", features=[])
-
-
-async def test_every_control_has_a_name(page: Page) -> None:
-    nameless = await page.browser.run(
-        """
-        const named = one => one.labels?.length || one.textContent.trim() || one.ariaLabel;
-        return [...document.querySelectorAll("button, a, input, select, textarea")]
-          .filter(one => one.id !== "confirm-yes" && !named(one)).map(one => one.outerHTML);
-        """
-    )
-    assert not nameless
 
 
 async def test_frames_survive_being_cut_anywhere(page: Page) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stack.app import ApiPiece, AppPiece
-from pipeline.stack.nats import NatsPiece
-from tests.support.image_delivery import push
-from tests.support.images import HEALTHCHECK, busybox_image
-from tests.support.system import System, a_system
+from pipeline.stack.pieces.app import ApiPiece, AppPiece
+from pipeline.stack.pieces.nats import NatsPiece
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import HEALTHCHECK, busybox_image
+from tests.support.systems.system import System, a_system
 
 
 @pytest.fixture(scope="session")

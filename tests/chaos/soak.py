@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 
 from pipeline.errors import Misconfigured
-from pipeline.stack.app import ApiPiece
-from pipeline.stack.piece import Piece
+from pipeline.stack.pieces.app import ApiPiece
+from pipeline.stack.processes.piece import Piece
 from tests.bench.bench_idle import resident_mib
-from tests.support.system import System
+from tests.support.systems.system import System
 
 ALIVE_MAX = 12
 """Containers that the callers keep at once."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline.adapters.engine import DockerEngine
+from pipeline.adapters.engine.docker import DockerEngine
+from pipeline.containers import engine_plan
 from pipeline.ports import LaunchPlan
-from pipeline.rules import launching
 from tests.chaos.conftest import Yard
 
 
@@ -15,7 +15,7 @@ async def test_a_container_removed_by_hand_is_noticed(yard: Yard, served: str) -
     container = await yard.system.run(yard.api, served)
     assert container["status"] == "RUNNING"
     async with DockerEngine.open(yard.system.docker_host) as engine:
-        await engine.remove(launching.name_of(container["uuid"], container["node"]))
+        await engine.remove(engine_plan.name_of(container["uuid"], container["node"]))
     found = await yard.system.until(
         yard.api, f"/containers/{container['uuid']}", lambda c: c["status"] == "FAILED", 5
     )
@@ -26,7 +26,7 @@ async def test_a_container_killed_by_hand_is_started_again(yard: Yard, served: s
     await yard.system.image(yard.api, served)
     container = await yard.system.run(yard.api, served, restart="always")
     async with DockerEngine.open(yard.system.docker_host) as engine:
-        await engine.stop(launching.name_of(container["uuid"], container["node"]), grace_s=1)
+        await engine.stop(engine_plan.name_of(container["uuid"], container["node"]), grace_s=1)
     again = await yard.system.until(
         yard.api,
         f"/containers/{container['uuid']}",
@@ -58,7 +58,7 @@ async def test_a_foreign_container_of_the_same_name_is_never_touched(
     container = await yard.system.until(
         yard.api, path, lambda c: c["status"] in ("PLACED", "LOST") and c["node"]
     )
-    name = launching.name_of(container["uuid"], container["node"])
+    name = engine_plan.name_of(container["uuid"], container["node"])
     async with DockerEngine.open(yard.system.docker_host) as engine:
         image = (await yard.system.get(yard.api, path))["pull"]
         await engine.pull(image, credentials=None, platform=None, stall_s=10, progress=_unwatched)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from pipeline.adapters.bus import Bus
-from pipeline.rules import topology
-from pipeline.stack.mongod import MongodPiece
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.stack.pieces.mongod import MongodPiece
 from tests.chaos.conftest import Yard
-from tests.support.system import System
+from tests.support.events import stored_events
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 
 async def kinds_of(nats_url: str, uuid: str) -> list[str]:
     """Kinds of the events that the stream keeps about a record, in order."""
     async with Bus.open(nats_url, name="reader") as bus:
-        subjects = [stored.subject async for stored in bus.read(0, None)]
+        subjects = [stored.subject async for stored in stored_events(bus, None)]
     return [parsed.kind for parsed in map(topology.parse_event, subjects) if parsed.id == uuid]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.stack.dockerd import DockerdPiece
-from pipeline.stack.mongod import MongodPiece
-from pipeline.stack.piece import Piece
+from pipeline.stack.pieces.dockerd import DockerdPiece
+from pipeline.stack.pieces.mongod import MongodPiece
+from pipeline.stack.processes.piece import Piece
 from tests.chaos.conftest import Yard
-from tests.support.system import System
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 IN_FLIGHT = 6
@@ -50,11 +50,7 @@ async def test_a_broker_killed_under_work_loses_no_acknowledged_command(
 
 @pytest.mark.parametrize("which", ["mongod", "dockerd"])
 async def test_a_store_or_engine_killed_under_work_loses_nothing(
-    which: str,
-    own_mongod: MongodPiece,
-    own_dockerd: DockerdPiece,
-    system: System,
-    served: str,
+    which: str, own_mongod: MongodPiece, own_dockerd: DockerdPiece, system: System, served: str
 ) -> None:
     system.settings["MONGO_URL"] = own_mongod.url
     system.settings["DOCKER_HOST"] = system.docker_host = own_dockerd.host
@@ -70,6 +66,29 @@ async def test_a_store_or_engine_killed_under_work_loses_nothing(
     await all_run_once(system, api, uuids)
 
 
+@pytest.mark.parametrize("ends", [("agent", "dockerd"), ("dockerd",), ("dockerd!",)])
+async def test_what_runs_is_up_again_after_its_engine_was_stopped(
+    ends: tuple[str, ...], own_dockerd: DockerdPiece, system: System, served: str
+) -> None:
+    """Its policy is the default one, and it exits with code 0 when it is told to end."""
+    system.settings["DOCKER_HOST"] = system.docker_host = own_dockerd.host
+    api, _, agent = await system.api(), await system.worker(), await system.agent()
+    await system.login(api)
+    await system.image(api, served)
+    await system.nodes(api)
+    policies = ("no", "on-failure", "always")
+    uuids = [(await system.run(api, served, restart=policy))["uuid"] for policy in policies]
+    pieces: dict[str, Piece] = {"agent": agent, "dockerd": own_dockerd}
+    for name in ends:
+        await (pieces["dockerd"].kill() if name.endswith("!") else pieces[name].stop())
+    for name in reversed(ends):
+        await pieces[name.rstrip("!")].start()
+    for uuid in uuids:
+        path = f"/containers/{uuid}"
+        await system.until(api, path, lambda c: c["status"] == "RUNNING" and was_started_again(c))
+    assert sum(seen.running for seen in await system.engine_containers()) == len(policies)
+
+
 async def test_readiness_names_what_is_away_and_comes_back(yard: Yard) -> None:
     await yard.nats.kill()
     url = f"http://127.0.0.1:{yard.api.port}/readyz"
@@ -81,6 +100,11 @@ async def test_readiness_names_what_is_away_and_comes_back(yard: Yard) -> None:
     assert "bus" in (await yard.system.http.get(url)).text
     await yard.nats.start()
     await eventually(ready, timeout_s=20)
+
+
+def was_started_again(container: dict[str, Any]) -> bool:
+    """Or launched anew, where its node was away for so long that it counted as lost."""
+    return container["restarts"] + container["fence"] > 1
 
 
 async def all_run_once(system: System, api: Any, uuids: list[str]) -> None:

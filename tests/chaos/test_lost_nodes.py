@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.system import System
+from tests.support.systems.system import System
 
 GPUS = "2xH100-80GB"
 
@@ -21,10 +21,7 @@ async def test_containers_of_a_lost_node_are_replaced_and_its_return_leaves_one_
     await first.kill()
     path = f"/containers/{container['uuid']}"
     moved = await system.until(
-        api,
-        path,
-        lambda c: c["status"] == "RUNNING" and c["node"] != container["node"],
-        30,
+        api, path, lambda c: c["status"] == "RUNNING" and c["node"] != container["node"], 30
     )
     assert moved["fence"] > container["fence"]
     await first.start()

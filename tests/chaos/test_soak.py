@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.stack.dockerd import DockerdPiece
-from pipeline.stack.mongod import MongodPiece
-from pipeline.stack.nats import NatsPiece
+from pipeline.stack.pieces.dockerd import DockerdPiece
+from pipeline.stack.pieces.mongod import MongodPiece
+from pipeline.stack.pieces.nats import NatsPiece
 from tests.chaos.soak import Callers, Killer, Onlooker
-from tests.support.system import System
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))

@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-from pipeline.stack.app import ApiPiece
-from tests.support.system import System
+from pipeline.stack.pieces.app import ApiPiece
+from tests.support.systems.system import System
 
 COMMANDS = 10
 

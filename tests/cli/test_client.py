@@ -10,11 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 import typer
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
-from cli.client import DENIED, FAILED, MISSING, UNREACHABLE, USAGE, Client, out, say
-from cli.client_place import Place, find_place
-from tests.support.said_yard import Yard
+from cli.client import Client
+from cli.console import DENIED, FAILED, MISSING, UNREACHABLE, USAGE, echo, out
+from cli.credentials import find_server
+from cli.main import app
+from cli.server import Server
+from tests.support.http.said_yard import Yard
 
 TEXT = "value [/udp] of [bold]somebody[/] " + "that is longer than any line " * 12
 
@@ -24,7 +27,7 @@ Command = Callable[..., Result]
 def test_what_others_wrote_is_neither_markup_nor_broken_into_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    say(out, ("head", "red"), " ", TEXT)
+    echo(out, ("head", "red"), " ", TEXT)
     assert capsys.readouterr().out == f"head {TEXT}\n"
 
 
@@ -101,11 +104,7 @@ def test_an_address_that_is_none_is_refused_before_anything_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b'A=1\nB="open\n', "Line 2 of"),
-        (b"A=\xff\n", "no UTF-8 text"),
-    ],
+    ("content", "told"), [(b'A=1\nB="open\n', "Line 2 of"), (b"A=\xff\n", "no UTF-8 text")]
 )
 def test_a_broken_note_of_the_local_stack_is_named(
     yard: Yard,
@@ -121,7 +120,7 @@ def test_a_broken_note_of_the_local_stack_is_named(
     assert told in done.stderr
     bare.setenv("MODELYARD_URL", "http://yard")
     bare.setenv("MODELYARD_TOKEN", "one")
-    assert find_place() == Place("http://yard", "one")
+    assert find_server() == Server("http://yard", "one")
 
 
 def test_no_proxy_and_no_certificate_is_between_us_and_this_machine(
@@ -130,9 +129,9 @@ def test_no_proxy_and_no_certificate_is_between_us_and_this_machine(
     bare.setenv("ALL_PROXY", "socks5://proxy:1080")
     bare.setenv("SSL_CERT_FILE", "/no/such/file")
     for host in ("127.0.0.1", "localhost", "[::1]", "a.localhost"):
-        place = Place(f"http://{host}:8000", "")
-        place.connect().close()
-        assert place.proxy == ""
+        server = Server(f"http://{host}:8000", "")
+        server.connect().close()
+        assert server.proxy == ""
 
 
 @pytest.mark.parametrize(
@@ -259,3 +258,81 @@ def test_an_answer_that_may_have_no_body_is_still_one_of_ours(
         client.require(client.http.head("/yard/v1/uploads/one"))
     assert ended.value.exit_code == DENIED
     assert capsys.readouterr().err.strip() == "Forbidden:"
+
+
+ONE = "3d8a5c1e-64a5-4c6a-9d4f-0d7b6e6f7a01"
+TWO = "3d8a5c1e-64a5-4c6a-9d4f-0d7b6e6f7a02"
+
+
+class Directory(httpx.BaseTransport):
+    """Finds what is called as asked, and shows whatever has an ID."""
+
+    def __init__(self) -> None:
+        self.called: dict[str, list[str]] = {}
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        *_, kind, last = request.url.path.split("/")
+        if last != "find":
+            return httpx.Response(200, json={"uuid": last})
+        uuids = self.called.get(request.url.params["called"], [])
+        if len(uuids) == 1:
+            return httpx.Response(200, json={"uuid": uuids[0]})
+        status, title = (422, "Invalid Input") if uuids else (404, "Not Found")
+        detail = f"{len(uuids)} {kind} are called {request.url.params['called']}."
+        problem = {"title": title, "detail": detail}
+        return httpx.Response(status, json=problem)
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Directory:
+    directory = Directory()
+    real = httpx.Client
+    monkeypatch.setattr(httpx, "Client", lambda **options: real(transport=directory, **options))
+    return directory
+
+
+@pytest.mark.parametrize("kind", ["images", "containers", "nodes"])
+def test_a_name_is_as_good_as_an_id(directory: Directory, kind: str) -> None:
+    directory.called["team/a:1"] = [ONE]
+    for given in (ONE, ONE.upper(), "team/a:1"):
+        shown = CliRunner().invoke(app, [kind, "show", given])
+        assert (shown.exit_code, ONE in shown.output) == (0, True), shown.output
+    asked, shown_as = f"/yard/v1/{kind}/find", f"/yard/v1/{kind}/{ONE}"
+    assert directory.asked == [shown_as, shown_as, asked, shown_as]
+
+
+@pytest.mark.parametrize("given", ["gone", "../tokens", "[/red]"])
+def test_nothing_of_that_name_is_not_found(directory: Directory, given: str) -> None:
+    shown = CliRunner().invoke(app, ["containers", "show", given])
+    assert shown.exit_code == MISSING
+    assert f"Not Found: 0 containers are called {given}." in shown.output
+    assert directory.asked == ["/yard/v1/containers/find"]
+
+
+def test_of_several_with_one_name_none_is_deleted(directory: Directory) -> None:
+    directory.called["twice"] = [ONE, TWO]
+    refused = CliRunner().invoke(app, ["images", "delete", "twice"])
+    assert refused.exit_code == USAGE
+    assert "2 images are called twice." in refused.output
+    assert directory.asked == ["/yard/v1/images/find"]
+
+
+def test_of_several_that_are_deleted_each_is_tried_and_told(directory: Directory) -> None:
+    directory.called |= {"a": [ONE], "b": [TWO]}
+    done = CliRunner().invoke(app, ["images", "delete", "a", "gone", "b"])
+    assert done.exit_code == MISSING
+    assert done.stderr.splitlines() == [
+        "a: deleted",
+        "Not Found: 0 images are called gone.",
+        "gone: not done, see above",
+        "b: deleted",
+    ]
+
+
+def test_an_empty_text_names_nothing(directory: Directory) -> None:
+    directory.called[""] = [ONE]
+    for kind in ("images", "containers"):
+        assert CliRunner().invoke(app, [kind, "delete", ""]).exit_code == USAGE
+    assert directory.asked == []

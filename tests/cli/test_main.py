@@ -100,3 +100,11 @@ def test_commands_add_nothing_to_the_tree_of_errors() -> None:
     """What workers decide about errors would depend on which commands are loaded."""
     added = [error for error in every_error() if error.__module__.startswith("cli.")]
     assert added == []
+
+
+def test_commands_do_not_load_what_only_servers_need() -> None:
+    """It takes longer to load than most commands take to finish."""
+    heavy = "{'pymongo', 'motor', 'docker', 'nats', 'pydantic'}"
+    code = f"import sys, cli.main; print(*({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout.split() == []

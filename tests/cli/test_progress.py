@@ -10,7 +10,8 @@ import pytest
 import typer
 
 from cli import client
-from cli.client import UNREACHABLE, Client
+from cli.client import Client
+from cli.console import UNREACHABLE
 from cli.progress import follow
 
 ONE = "3d8a5c1e-64a5-4c6a-9d4f-0d7b6e6f7a01"
@@ -81,3 +82,16 @@ def test_off_a_terminal_there_is_a_line_for_each_status_and_quarter(
     follow(Client(), "containers", PENDING, until={"RUNNING"})
     said = capsys.readouterr().err.splitlines()
     assert said == ["PLACED", "PULLING 3 %", "PULLING 30 %", "PULLING 80 %", "RUNNING"]
+
+
+def test_what_takes_too_long_is_shown_as_it_is_then(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.progress.TICK_S", 0.01)
+    server.replies = ["PENDING"]
+    seen: list[Any] = []
+    found = follow(Client(), "images", PENDING, until={"READY"}, look=seen.append, timeout_s=0.1)
+    assert found["status"] == "PENDING"
+    assert len(seen) > 2
+    server.replies = ["PENDING", "READY"]
+    assert follow(Client(), "images", PENDING, until={"READY"}, timeout_s=60)["status"] == "READY"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stack.app import ApiPiece
+from pipeline.stack.pieces.app import ApiPiece
 from tests.connected.models.conftest import (
     api,
     api_key,
@@ -18,10 +18,10 @@ from tests.connected.models.conftest import (
     well,
     worker,
 )
-from tests.support.image_delivery import push
-from tests.support.locked_registry import LockedRegistry
-from tests.support.model_images import model_image
-from tests.support.services import Services
+from tests.support.archives.image_delivery import push
+from tests.support.models.model_images import model_image
+from tests.support.registries.locked_registry import LockedRegistry
+from tests.support.systems.services import Services
 
 __all__ = [
     "api",

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.connected.models.conftest import Models
-from tests.support.locked_registry import PASSWORD, USER
-from tests.support.models_door import Door
-from tests.support.modzy_deploy import deploy
+from tests.support.models.models_door import Door
+from tests.support.models.modzy_deploy import deploy
+from tests.support.registries.locked_registry import PASSWORD, USER
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.adapters.engine import DockerEngine
+from pipeline.adapters.engine.docker import DockerEngine
 from pipeline.ports import LaunchPlan
-from tests.support.engine import HEALTHY_IMAGE, IMAGE, Launch
-from tests.support.image_delivery import load
-from tests.support.images import HEALTHCHECK, busybox_image
+from tests.support.archives.image_delivery import load
+from tests.support.archives.images import HEALTHCHECK, busybox_image
+from tests.support.engines.engine import HEALTHY_IMAGE, IMAGE, Launch
 
 
 @pytest.fixture(scope="session")

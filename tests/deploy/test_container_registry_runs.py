@@ -12,14 +12,14 @@ import httpx
 import pytest
 import yaml
 
-from pipeline.stack import probes
-from pipeline.stack.piece import program
-from pipeline.stack.registry import RegistryPiece
-from tests.support.image_delivery import push
-from tests.support.images import busybox_image
-from tests.support.locked_registry import HTPASSWD, PASSWORD, USER
-from tests.support.services import Services
+from pipeline.stack.pieces.registry import RegistryPiece
+from pipeline.stack.processes import probes
+from pipeline.stack.processes.piece import program
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import busybox_image
+from tests.support.registries.locked_registry import HTPASSWD, PASSWORD, USER
 from tests.support.sources import ROOT
+from tests.support.systems.services import Services
 
 FOLDER = ROOT / "deploy" / "container-registry"
 POD = yaml.safe_load((FOLDER / "deployment.yaml").read_text())["spec"]["template"]["spec"]
@@ -64,8 +64,7 @@ class DescribedRegistry(RegistryPiece):
         }
 
     async def ready(self) -> bool:
-        answer = await probes.get("127.0.0.1", self.port, "/")
-        return answer is not None and answer.status == 200
+        return await probes.status("127.0.0.1", self.port, "/") == 200
 
 
 @pytest.fixture

@@ -45,6 +45,11 @@ async def test_another_port_is_asked_on_loopback(port: int) -> None:
     await run(HEALTHY, "/metrics", str(port), env=env)
 
 
+async def test_another_answer_may_be_the_one_that_is_expected(port: int) -> None:
+    await run(HEALTHY, "/", str(port), "503")
+    assert "200" in await fails(HEALTHY, "/healthz", str(port), "401")
+
+
 async def test_a_file_that_was_touched_of_late_is_enough(tmp_path: Path) -> None:
     file = tmp_path / "alive"
     assert "No such file" in await fails(HEALTHY, "touched", str(file), "30")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.stack.mongod import REPLICA_SET, mongod_binary
+from pipeline.stack.pieces.mongod import REPLICA_SET, mongod_binary
 from tests.support.commands import CHECKOUT, run
 
 CONFIG = CHECKOUT / "deploy" / "mongo" / "mongod.conf"

@@ -11,17 +11,18 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nats
 import pytest
 from nats.js.api import StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError
 
-from pipeline.stack import probes
 from pipeline.stack.compose import hand_out
-from pipeline.stack.piece import program
-from pipeline.stack.ports import any_free
-from pipeline.stack.process import Process
+from pipeline.stack.processes import probes
+from pipeline.stack.processes.piece import program
+from pipeline.stack.processes.process import Process
 from tests.support.commands import CHECKOUT, run
+from tests.support.processes import any_free
 from tests.support.waiting import eventually
 
 CONFIGS = CHECKOUT / "deploy" / "nats"
@@ -55,17 +56,18 @@ class Member:
             "NATS_ROUTE_PASSWORD": "between",
             "NATS_ROUTES": f"[{listed}]",
         }
-        command = [SERVER, "-c", str(folder / "cluster.conf")]
-        self.process = Process(command, log=folder / f"{name}.log", env=self.env | {"PATH": PATH})
+        self.command = [SERVER, "-c", str(folder / "cluster.conf")]
+        self.process = Process(folder / f"{name}.log")
+
+    def start(self) -> None:
+        self.process.spawn(self.command, self.env | {"PATH": PATH})
 
     async def ready(self) -> bool:
-        answer = await probes.get("127.0.0.1", self.monitoring, "/healthz")
-        return answer is not None and answer.status == 200
+        return await probes.status("127.0.0.1", self.monitoring, "/healthz") == 200
 
     async def about(self, page: str) -> Any:
-        answer = await probes.get("127.0.0.1", self.monitoring, page)
-        assert answer is not None
-        return json.loads(answer.body)
+        async with httpx.AsyncClient() as http:
+            return (await http.get(f"http://127.0.0.1:{self.monitoring}{page}")).json()
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ async def cluster(configs: Path) -> AsyncIterator[list[Member]]:
     members = [Member(configs, f"yard-{n}", mine, routes) for n, mine in enumerate(ports)]
     async with AsyncExitStack() as stack:
         for member in members:
-            member.process.start()
+            member.start()
             stack.push_async_callback(member.process.kill)
         for member in members:
             await eventually(member.ready, timeout_s=30)

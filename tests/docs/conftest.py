@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.yard import Yard
+from tests.support.systems.yard import Yard
 
 
 @pytest.fixture(scope="package")

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from pipeline.rules import topology
+from pipeline import topology
 from schemas import states
 from schemas.base import Transitions
+from tests.support.floors import FLOORS
 from tests.support.sources import ROOT
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
@@ -17,6 +18,9 @@ TABLES: dict[str, Transitions] = {
     "Upload": states.UPLOAD_TRANSITIONS,
     "Node": states.NODE_TRANSITIONS,
     "Container": states.CONTAINER_TRANSITIONS,
+    "Volume": states.VOLUME_TRANSITIONS,
+    "Deployment": states.DEPLOYMENT_TRANSITIONS,
+    "Organisation": states.ORGANISATION_TRANSITIONS,
 }
 every_table = pytest.mark.parametrize("resource", TABLES)
 
@@ -53,6 +57,15 @@ def test_every_stream_is_listed_with_what_it_keeps() -> None:
         kept = f"{days} day" if days else "until done"
         assert kept in rows[stream.name]
         assert ("work queue" in rows[stream.name]) is stream.work_queue
+
+
+def test_the_floors_are_those_that_the_tests_enforce() -> None:
+    section = TEXT.partition("## Who may import whom")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \|((?: `[\w/]+`)+) \|", section, re.M)
+    listed = {
+        name: int(floor) for floor, names in rows for name in re.findall(r"`([\w/]+)`", names)
+    }
+    assert listed == FLOORS
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import pages
-from tests.support.image_archives import docker_archive
-from tests.support.images import busybox_image
+from tests.support.archives.image_archives import docker_archive
+from tests.support.archives.images import busybox_image
 from tests.support.sources import ROOT
-from tests.support.yard import Yard
+from tests.support.systems.yard import Yard
 
 
 def test_every_example_of_the_quickstart_works_on_a_stack_without_images(

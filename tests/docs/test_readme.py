@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.settings import Settings
-from pipeline.stack.environment import PUBLISHED
+from pipeline.stack.state import PUBLISHED
 from tests.support import pages
-from tests.support.image_delivery import load
-from tests.support.images import busybox_image
+from tests.support.archives.image_delivery import load
+from tests.support.archives.images import busybox_image
 from tests.support.sources import ROOT
-from tests.support.yard import Yard
+from tests.support.systems.yard import Yard
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*/*.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
@@ -21,7 +21,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 
 def test_every_example_of_the_readme_works(yard: Yard) -> None:
     stands_for = {"127.0.0.1:5000": yard.env["MODELYARD_REGISTRY"]}
-    engine = yard.env["DOCKER_HOST"]
+    engine = yard.env["MODELYARD_ENGINE"]
     load(busybox_image(), engine, "team/model:1")
     pages.run(ROOT / "README.md", yard.state.folder, stands_for, DOCKER_HOST=engine)
 

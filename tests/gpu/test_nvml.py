@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from pipeline.adapters.gpus import NvmlInventory
+from pipeline.adapters.gpus.inventory import NvmlInventory
 
 pytestmark = pytest.mark.gpu
 

@@ -26,6 +26,9 @@ def sourced(root: Path, name: str, **environ: str) -> str:
 def test_keys_are_made_once(tmp_path: Path) -> None:
     given_out(tmp_path)
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    certificates = tmp_path / "registry" / "tokens.pem"
+    # Signed anew each time, with a key that stays.
+    files.remove(certificates)
     before = {file: file.read_text() for file in files}
     assert {file.name for file in files} == {"keys.json", "env", "accounts.conf", "keyfile"}
     given_out(tmp_path)
@@ -43,6 +46,10 @@ def test_no_service_is_given_the_keys_of_another(tmp_path: Path) -> None:
     keys = json.loads((tmp_path / "keys" / "keys.json").read_text())
     assert keys["mongo_password"] not in (tmp_path / "nats" / "accounts.conf").read_text()
     assert (tmp_path / "mongo" / "keyfile").read_text() == keys["mongo_key"]
+    agent = (tmp_path / "agent" / "env").read_text()
+    assert keys["encryption_keys"] in agent
+    for name in ("signing_key", "registry_keys", "admin_password"):
+        assert keys[name] not in agent
 
 
 def test_the_addresses_hold_the_credentials_and_the_ports(tmp_path: Path) -> None:

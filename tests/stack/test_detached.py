@@ -10,8 +10,8 @@ from pipeline.stack.detached import start_detached
 
 SPEAKER = """
 import sys
-from pipeline.stack.detached import Voice
-voice = Voice(int(sys.argv[-1]))
+from pipeline.stack.detached import Notifier
+parent = Notifier(int(sys.argv[-1]))
 """
 
 
@@ -21,14 +21,14 @@ def start(script: str, log: Path, reports: list[str]) -> dict[str, str]:
 
 def test_progress_is_heard_and_then_the_facts(tmp_path: Path) -> None:
     reports: list[str] = []
-    script = "voice.report('nats is ready'); voice.ready({'A': 'b'}); voice.report('too late')"
+    script = "parent.report('nats is ready'); parent.ready({'A': 'b'}); parent.report('too late')"
     assert start(script, tmp_path / "log", reports) == {"A": "b"}
     assert reports == ["nats is ready"]
 
 
 def test_a_failure_comes_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="Port 4222 is taken"):
-        start("voice.failed('Port 4222 is taken')", tmp_path / "log", [])
+        start("parent.failed('Port 4222 is taken')", tmp_path / "log", [])
 
 
 def test_a_sudden_end_is_explained_by_the_log(tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_a_stack_whose_starter_has_gone_runs_on(tmp_path: Path) -> None:
     script = """
 import os
 reading, writing = os.pipe()
-alone = Voice(writing)
+alone = Notifier(writing)
 os.close(reading)
 alone.report("nobody listens")
 alone.ready({})
-voice.ready({"survived": "yes"})
+parent.ready({"survived": "yes"})
 """
     assert start(script, log, []) == {"survived": "yes"}

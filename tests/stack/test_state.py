@@ -1,11 +1,12 @@
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import Conflict, Misconfigured
-from pipeline.stack.keys import load_keys
-from pipeline.stack.owner import Owner
-from pipeline.stack.state import Run, State, write_private
+from pipeline.stack.processes.process import Owner
+from pipeline.stack.state import PUBLISHED, Keys, Run, State, write_private
 
 
 @pytest.fixture
@@ -23,9 +24,7 @@ def test_only_the_owner_may_look_into_the_folder(state: State) -> None:
     assert mode(state.folder) == 0o700
 
 
-def test_a_private_file_is_never_readable_by_others_and_replaces_the_old_one(
-    state: State,
-) -> None:
+def test_a_private_file_is_never_readable_by_others_and_replaces_the_old_one(state: State) -> None:
     file = state.folder / "secret"
     write_private(file, "old")
     file.chmod(0o644)
@@ -66,9 +65,9 @@ def test_two_folders_have_two_keys(tmp_path: Path) -> None:
 
 
 def test_keys_are_made_once_and_differ_from_those_of_another_stack(tmp_path: Path) -> None:
-    first = load_keys(tmp_path / "a", org="default")
-    assert load_keys(tmp_path / "a", org="default") == first
-    other = load_keys(tmp_path / "b", org="default")
+    first = Keys.load(tmp_path / "a", org="default")
+    assert Keys.load(tmp_path / "a", org="default") == first
+    other = Keys.load(tmp_path / "b", org="default")
     shared = set(first.model_dump(exclude={"orgs", "token", "api_key"}).values()) & set(
         other.model_dump(exclude={"orgs", "token", "api_key"}).values()
     )
@@ -76,10 +75,42 @@ def test_keys_are_made_once_and_differ_from_those_of_another_stack(tmp_path: Pat
     assert mode(tmp_path / "a") == 0o600
 
 
-def test_an_org_that_comes_later_gets_a_password_and_the_others_keep_theirs(
-    tmp_path: Path,
-) -> None:
-    before = load_keys(tmp_path / "keys", org="default").orgs
-    after = load_keys(tmp_path / "keys", org="acme").orgs
+def test_an_org_that_comes_later_gets_a_password_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    before = Keys.load(tmp_path / "keys", org="default").orgs
+    after = Keys.load(tmp_path / "keys", org="acme").orgs
     assert after["default"] == before["default"]
     assert set(after) == {"default", "acme"}
+
+
+FACTS = {
+    "MODELYARD_URL": "http://127.0.0.1:8000",
+    "MODELYARD_TOKEN": "a.b-c_d",
+    "MODELYARD_MONGO_URL": "mongodb://u:p@127.0.0.1:27017/admin?replicaSet=r",
+    "MODELYARD_ADMIN_PASSWORD": "it's $HOME & `more`",
+    "MODELYARD_ENGINE": "unix:///run/docker.sock",
+    "OTHER": "not published",
+}
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    state = State(tmp_path)
+    state.write_env(FACTS)
+    return state.env_file
+
+
+def test_a_shell_reads_back_what_was_written(env_file: Path) -> None:
+    script = f'. {env_file}; printf "%s" "$MODELYARD_ADMIN_PASSWORD"'
+    read = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert read.stdout == FACTS["MODELYARD_ADMIN_PASSWORD"]
+
+
+def test_addresses_need_no_quoting(env_file: Path) -> None:
+    lines = env_file.read_text().splitlines()
+    assert f"MODELYARD_MONGO_URL={FACTS['MODELYARD_MONGO_URL']}" in lines
+    assert all(len(shlex.split(line)) == 1 for line in lines)
+
+
+def test_only_the_published_variables_that_are_known_are_written(env_file: Path) -> None:
+    names = [line.partition("=")[0] for line in env_file.read_text().splitlines()]
+    assert names == [name for name in PUBLISHED if name in FACTS]

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.core.access import Access
-from pipeline.core.sessions import Login
+from pipeline.access.passwords import Passwords
+from pipeline.access.service import Access
+from pipeline.access.sessions import Login
+from pipeline.adapters.store.store import Store
 from pipeline.errors import Unauthenticated
-from pipeline.rules.passwords import Passwords
+from pipeline.records.kernel import Records
+from pipeline.records.messages import Outbox, Publisher
 from pipeline.settings import Settings
-from schemas.access import Principal, Role, User
+from schemas.access import Principal
+from tests.support.tenants import PASSWORD
 
 HOME, OTHER = "home", "other"
-PASSWORD = "open sesame, please"
 CHEAP = Passwords(time_cost=1, memory_kib=64, parallelism=1)
 
 
@@ -35,21 +38,22 @@ def settings(**changes: Any) -> Settings:
     given: dict[str, Any] = {
         "signing_key": SecretStr("k" * 32),
         "admin_password": SecretStr(PASSWORD),
-        "org_id": HOME,
+        "org": HOME,
     }
     return Settings(**(given | changes))
 
 
+def records(store: Store, clock: Clock, bus: Publisher | None = None) -> Records:
+    """Without a broker, what is said stays in the records."""
+    return Records(store, Outbox(store, bus), clock)
+
+
 async def login(access: Access, name: str = "admin", org: str | None = None) -> Login:
-    return await access.login(name, PASSWORD, org, address="127.0.0.1")
+    return await access.sessions.login(name, PASSWORD, org, address="127.0.0.1")
 
 
 async def principal(access: Access, login: Login) -> Principal:
     return await access.authenticate(f"Bearer {login.access}")
-
-
-async def member(access: Access, admin: Principal, role: Role = Role.MEMBER) -> User:
-    return await access.accounts.create(admin, f"the-{role}", PASSWORD, role)
 
 
 async def refused(access: Access, header: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The documentation's own tables."""
+"""The documentation's own tables, and the OpenAPI document: `make docs` writes them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import itertools
 
 from pydantic import SecretStr
 
+from api.app import create
+from api.operations.openapi import PLACE, describe, written
 from pipeline import settings
 from tests.support.sources import ROOT
 
@@ -40,3 +42,4 @@ if __name__ == "__main__":
     page = ROOT / "docs" / "settings.md"
     head = page.read_text().partition("\n| Variable")[0].rstrip()
     page.write_text(f"{head}\n\n{settings_table()}")
+    PLACE.write_text(written(describe(create(settings.Settings()))))

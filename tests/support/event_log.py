@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from pipeline.adapters.bus import Batch, Position, StoredEvent
+from pipeline import topology
+from pipeline.adapters.bus.reading import Batch, Position, StoredEvent
 from pipeline.errors import BusUnavailable
-from pipeline.rules import topology
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.adapters.bus import StoredEvent
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.bus.reading import StoredEvent
+from pipeline.topology import StagePlan
 from schemas.message import Message
 
 DEADLINE_S = 10
@@ -37,6 +40,16 @@ class Heard:
             while len(self.events) < count:
                 self._changed.clear()
                 await self._changed.wait()
+
+
+def stored_events(bus: Bus, org: str | None, *, after: int = 0) -> AsyncGenerator[StoredEvent]:
+    """Of one organisation, or of everybody for None."""
+    return bus.read_stored(topology.EVENTS.name, topology.events_of(org), after=after)
+
+
+async def remove_stage(bus: Bus, plan: StagePlan) -> None:
+    """Delete the durable of a stage."""
+    await bus.client.jetstream().delete_consumer(plan.stream.name, plan.durable)
 
 
 def happened(number: int, *, org: str = "acme", **data: Any) -> Message:

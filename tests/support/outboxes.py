@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.adapters.bus import Bus
-from pipeline.adapters.store import Store
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.store import Store
 from schemas.base import Record
 from schemas.image import Image
 from schemas.message import Message
+from tests.support.events import stored_events
 from tests.support.records import AT, ORG, after, image
 
 LATER = after(60)
@@ -34,7 +35,7 @@ async def with_outbox(store: Store, *kinds: str) -> Image:
 
 
 async def published(bus: Bus) -> list[str]:
-    return [event.subject.rpartition(".")[2] async for event in bus.read(0, None)]
+    return [event.subject.rpartition(".")[2] async for event in stored_events(bus, None)]
 
 
 async def waiting(store: Store, record: Record) -> list[str]:

@@ -59,7 +59,7 @@ def _outputs(wanted: list[Example], env: Mapping[str, str]) -> list[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script],
-        env={"PATH": path, "HOME": "/root", **env},
+        env={"PATH": path, "HOME": "/root", "XDG_CONFIG_HOME": env["MODELYARD_STATE"], **env},
         cwd=ROOT,
         capture_output=True,
         text=True,

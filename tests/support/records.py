@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.core import records
+from pipeline.records.idempotency import new_id
 from schemas.container import Container, ContainerSpec
+from schemas.deployment import Deployment, Template
 from schemas.image import Image, Platform, ReferenceParts
 from schemas.message import Message
 from schemas.node import Gpu, Inventory, Node
@@ -23,7 +24,7 @@ def after(seconds: float) -> datetime:
 
 def image(*, at: datetime = AT, org: str = ORG, **values: Any) -> Image:
     given: dict[str, Any] = {
-        "uuid": records.new_id(),
+        "uuid": new_id(),
         "name": "model",
         "reference": "registry.test/model:1",
         "parts": ReferenceParts(registry="registry.test", repository="model", tag="1"),
@@ -33,14 +34,35 @@ def image(*, at: datetime = AT, org: str = ORG, **values: Any) -> Image:
 
 def container(*, at: datetime = AT, org: str = ORG, **values: Any) -> Container:
     given: dict[str, Any] = {
-        "uuid": records.new_id(),
-        "name": records.new_id(),
+        "uuid": new_id(),
+        "name": new_id(),
         "spec": ContainerSpec(image="model"),
         "spec_hash": "0" * 64,
         "image": "image",
         "pull": "registry.test/model@sha256:0",
     }
     return Container(org=org, created_at=at, updated_at=at, **given | values)
+
+
+def template(generation: int = 1) -> Template:
+    spec = ContainerSpec(image=f"image-{generation}")
+    return Template(generation=generation, hash=f"hash-{generation}", spec=spec, made_at=AT)
+
+
+def deployment(*, at: datetime = AT, org: str = ORG, **values: Any) -> Deployment:
+    """Of two replicas, none of which is there."""
+    given: dict[str, Any] = {
+        "uuid": new_id(),
+        "name": "model",
+        "template": template(),
+        "rollout_since": at,
+        "rollout_timeout_s": 100,
+        "in_place": False,
+        "min_replicas": 0,
+        "max_replicas": 10,
+        "replicas": 2,
+    }
+    return Deployment(org=org, created_at=at, updated_at=at, **given | values)
 
 
 def gpu(uuid: str, **values: Any) -> Gpu:
@@ -67,7 +89,7 @@ def inventory(*gpus: Gpu, **values: Any) -> Inventory:
 
 def node(name: str = "node-1", *gpus: Gpu, at: datetime = AT, **values: Any) -> Node:
     given: dict[str, Any] = {
-        "uuid": records.new_id(),
+        "uuid": new_id(),
         "org": "installation",
         "name": name,
         "address": "127.0.0.1",

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.core.secrets import Secrets
-from pipeline.rules.roles import PERMISSIONS
+from pipeline.access.roles import PERMISSIONS
+from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
 from schemas.access import Principal, Role
 from schemas.secret import SecretSummary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 
-from pipeline.stack import probes
+from pipeline.stack.processes import probes
 
 DEADLINE_S = 15
 

@@ -16,9 +16,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from pipeline.errors import Misconfigured
-from pipeline.metrics import new_registry, serving
 from pipeline.settings import Settings
 from workers import process
+from workers.process import new_registry, serving
 
 ROOT = Path(__file__).parents[2]
 

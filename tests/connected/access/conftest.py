@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.adapters.store import Store
-from pipeline.core.access import Access
+from pipeline.access.service import Access
+from pipeline.adapters.store.store import Store
 from schemas.access import Principal
-from tests.support.access import CHEAP, OTHER, PASSWORD, Clock, login, principal, settings
+from tests.support.access import CHEAP, OTHER, PASSWORD, Clock, login, principal, records, settings
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def access(store: Store, clock: Clock) -> Access:
-    access = Access(store, settings(), clock, CHEAP)
+    access = Access(records(store, clock), settings(), CHEAP)
     await access.bootstrap()
     return access
 
@@ -28,5 +28,5 @@ async def admin(access: Access) -> Principal:
 @pytest.fixture
 async def stranger(access: Access) -> Principal:
     """An administrator of another organisation."""
-    await access.accounts.found(OTHER, "admin", PASSWORD)
+    await access.users.found(OTHER, "admin", PASSWORD)
     return await principal(access, await login(access, org=OTHER))

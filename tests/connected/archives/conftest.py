@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
-from pipeline.adapters.registry_push import RegistryPush
-from pipeline.core.ingest import Ingest
-from pipeline.core.ingested import Ingested, Wish
+from pipeline.adapters.registry.push import RegistryPush
+from pipeline.images.ingest.ingest import Ingest, Ingested, Wish
 from pipeline.settings import Settings
-from pipeline.stack.registry import RegistryPiece
-from tests.support.api_process import ApiProcess, api_process, log_in, settings
-from tests.support.registry_files import RegistryFiles
-from tests.support.services import Services
+from pipeline.stack.pieces.registry import RegistryPiece
+from tests.support.http.api_process import ApiProcess, api_process, log_in, settings
+from tests.support.registries.platform_registry import KEYS, tokens
+from tests.support.registries.registry_files import RegistryFiles
+from tests.support.systems.services import Services
 
 Receive = Callable[..., Awaitable[Ingested]]
 
 
 @pytest.fixture(scope="session")
-def files(registry_server: RegistryPiece) -> RegistryFiles:
-    return RegistryFiles(registry_server.host, registry_server.folder)
+def files(platform_registry: RegistryPiece) -> RegistryFiles:
+    return RegistryFiles(platform_registry.host, platform_registry.folder)
 
 
 @pytest.fixture
@@ -38,9 +40,10 @@ def limits() -> dict[str, int]:
 
 
 @pytest.fixture
-def ingest(registry_host: str, limits: dict[str, int]) -> Iterator[Ingest]:
-    given = Settings(registry=registry_host, **limits)  # type: ignore[arg-type]
-    with Ingest.open(RegistryPush(registry_host), given) as ingest:
+def ingest(platform_registry: RegistryPiece, limits: dict[str, int]) -> Iterator[Ingest]:
+    host = platform_registry.host
+    given = Settings(registry=host, **limits)  # type: ignore[arg-type]
+    with Ingest.open(RegistryPush(tokens(host)), given) as ingest:
         yield ingest
 
 
@@ -49,16 +52,17 @@ def receive(ingest: Ingest, org: str) -> Receive:
     """Takes in bytes, in pieces of `step`."""
 
     async def receive(archive: bytes, *, step: int = 65536, **wish: str) -> Ingested:
-        return await ingest.receive(
-            pieces(archive, step),
-            org=org,
-            wish=Wish(**wish),
-            length=len(archive),
-            progress=ignored,
-            proving=nothing,
-        )
+        return await outcome(ingest, pieces(archive, step), org, **wish)
 
     return receive
+
+
+async def outcome(ingest: Ingest, stream: AsyncIterator[bytes], org: str, **wish: str) -> Ingested:
+    """Of an archive that nobody keeps a record of."""
+    async with aclosing(ingest.receive(stream, org=org, wish=Wish(**wish))) as steps:
+        found = [step async for step in steps]
+    assert isinstance(found[-1], Ingested)
+    return found[-1]
 
 
 async def pieces(archive: bytes, step: int = 65536) -> AsyncIterator[bytes]:
@@ -66,20 +70,14 @@ async def pieces(archive: bytes, step: int = 65536) -> AsyncIterator[bytes]:
         yield archive[at : at + step]
 
 
-async def ignored(received: int, total: int | None) -> None:
-    return
-
-
-async def nothing() -> None:
-    return
-
-
 @pytest.fixture(scope="session")
 def api_settings(
-    tmp_path_factory: pytest.TempPathFactory, mongo_url: str, registry_host: str
+    tmp_path_factory: pytest.TempPathFactory, mongo_url: str, platform_registry: RegistryPiece
 ) -> Callable[..., Settings]:
     def made(nats_url: str, **given: object) -> Settings:
-        where = {"registry": registry_host, "state": tmp_path_factory.mktemp("state")}
+        where: dict[str, object] = {"state": tmp_path_factory.mktemp("state")}
+        where |= {"registry": platform_registry.host, "registry_keys": SecretStr(KEYS)}
+        where["progress_interval_s"] = 0
         return settings(nats_url, mongo_url, **where | given)
 
     return made

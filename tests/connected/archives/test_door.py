@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.adapters.bus import Bus
-from pipeline.core.images import DELETED
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.images.service import DELETED
 from tests.connected.archives.conftest import pieces
 from tests.connected.archives.test_ingest import run
-from tests.support.api_process import ORG, ApiProcess
-from tests.support.image_archives import docker_archive
-from tests.support.images import busybox_image, prints
+from tests.support.archives.image_archives import docker_archive
+from tests.support.archives.images import busybox_image, prints
+from tests.support.http.api_process import ORG, ApiProcess
 
 IMAGES = "/yard/v1/images"
 IMAGE = busybox_image(command=prints("hello"), random_layers=(4_000_000,), seed=21)
@@ -210,9 +210,9 @@ async def test_a_failure_is_told_with_its_code_and_the_record_is_gone(
 ) -> None:
     headers = {"Content-Type": "application/x-tar", "Idempotency-Key": "will-fail"}
     await http.post(IMAGES, content=ARCHIVE[:100_000], headers=headers)
-    from pipeline.core import records
+    from pipeline.records.idempotency import id_for
 
-    uuid = records.id_for(ORG, "image", "will-fail")
+    uuid = id_for(ORG, "image", "will-fail")
     kinds = [kind for kind, _ in await told(bus, uuid)]
     assert kinds[-2:] == ["failed", "upload.failed"]
     assert dict(await told(bus, uuid))["upload.failed"]["code"] == "tar_truncated"

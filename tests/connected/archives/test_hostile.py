@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, event, given, settings
 from pipeline.errors import ArchiveBomb
 from pipeline.settings import Settings
 from tests.connected.archives.conftest import Receive
-from tests.support.api_process import ORG, ApiProcess, api_process, log_in
-from tests.support.hostile_archives import Hostile, hostile_archives
-from tests.support.image_archives import docker_archive
-from tests.support.images import busybox_image
-from tests.support.registry_files import RegistryFiles
+from tests.support.archives.hostile_archives import Hostile, hostile_archives
+from tests.support.archives.image_archives import docker_archive
+from tests.support.archives.images import busybox_image
+from tests.support.http.api_process import ORG, ApiProcess, api_process, log_in
+from tests.support.registries.registry_files import RegistryFiles
 
 IMAGES = "/yard/v1/images"
 TAR = {"Content-Type": "application/x-tar"}

@@ -14,12 +14,12 @@ import pytest
 
 from pipeline.settings import Settings
 from tests.connected.archives.test_ingest import run
-from tests.support.api_process import ROOT, ApiProcess, api_process, log_in
-from tests.support.archive_layouts import skopeo_docker_archive
-from tests.support.cutting_proxy import CuttingProxy
-from tests.support.image_archives import docker_archive
-from tests.support.images import TinyImage, busybox_image, prints
-from tests.support.registry_files import RegistryFiles
+from tests.support.archives.archive_layouts import skopeo_docker_archive
+from tests.support.archives.image_archives import docker_archive
+from tests.support.archives.images import TinyImage, busybox_image, prints
+from tests.support.http.api_process import ORG, ROOT, ApiProcess, api_process, log_in
+from tests.support.registries.cutting_proxy import CuttingProxy
+from tests.support.registries.registry_files import RegistryFiles
 from tests.support.waiting import eventually
 
 LARGE = 6_000_000
@@ -75,15 +75,16 @@ async def proxy(api: ApiProcess) -> AsyncIterator[CuttingProxy]:
 
 
 async def test_a_file_is_pushed_and_runs(
-    command: Command, tmp_path: Path, docker_host: str
+    command: Command, api: ApiProcess, tmp_path: Path, docker_host: str
 ) -> None:
     archive = tmp_path / "image.tar"
     archive.write_bytes(docker_archive(an_image(41), "team/pushed:1"))
     code, out, said = await command.push(str(archive))
     assert code == DONE, said
-    reference, _, digest = out.strip().partition("@")
-    assert reference.endswith("/team/pushed:1")
-    assert await run(docker_host, reference.rpartition(":")[0] + "@" + digest) == "pushed"
+    name, _, digest = out.strip().partition("@")
+    assert name == "team/pushed:1"
+    place = f"{api.settings.registry}/images/{ORG}/team/pushed"
+    assert await run(docker_host, f"{place}@{digest}") == "pushed"
     assert not list((tmp_path / "cache").rglob("uploads/*"))
 
 

@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from pipeline.settings import Settings
-from pipeline.stack.registry import RegistryPiece
+from pipeline.stack.pieces.registry import RegistryPiece
 from tests.connected.archives.test_ingest import run
-from tests.support.api_process import ORG, ApiProcess, api_process, log_in
-from tests.support.image_archives import docker_archive
-from tests.support.images import busybox_image, prints
-from tests.support.registry_files import RegistryFiles
-from tests.support.tus import TUS, UPLOADS, TusUpload, checksum, metadata
+from tests.support.archives.image_archives import docker_archive
+from tests.support.archives.images import busybox_image, prints
+from tests.support.http.api_process import ORG, ApiProcess, api_process, log_in
+from tests.support.http.tus import TUS, UPLOADS, TusUpload, checksum, metadata
+from tests.support.registries.registry_files import RegistryFiles
 from tests.support.waiting import eventually
 
 IMAGE = busybox_image(command=prints("resumed"), random_layers=(1_500_000,), seed=31)

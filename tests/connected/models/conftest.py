@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -9,16 +10,19 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.services import Services as Yard
-from pipeline.services import open_services
+from pipeline.bootstrap.control_plane import Services as Yard
+from pipeline.bootstrap.control_plane import open_services
 from pipeline.settings import Settings
-from pipeline.stack.app import ApiPiece, AppPiece
-from tests.support.image_delivery import push
-from tests.support.images import busybox_image
-from tests.support.model_images import model_image
-from tests.support.models_door import Door
-from tests.support.services import Services
-from tests.support.system import System, a_system
+from pipeline.stack.pieces.app import ApiPiece, AppPiece
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import busybox_image
+from tests.support.models.model_images import model_image
+from tests.support.models.models_door import Door
+from tests.support.processes import any_free
+from tests.support.registries.platform_registry import KEYS
+from tests.support.systems.services import Services
+from tests.support.systems.system import System, a_system
+from tests.support.tenants import Tenant
 from tests.support.waiting import eventually
 
 
@@ -34,17 +38,19 @@ async def models_system(
     load_wait_s: str,
     services: Services,
     mongo_url: str,
-    registry_host: str,
     docker_host: str,
 ) -> AsyncIterator[System]:
-    """API, worker and agent, running."""
-    nats = services.nats()
-    await nats.start()
+    """API, worker and agent, running, and a registry that gives engines what the API lets them."""
+    nats, port = services.nats(), any_free(random.Random())
+    registry = services.registry(keys=KEYS, realm=f"http://127.0.0.1:{port}/token")
+    await asyncio.gather(nats.start(), registry.start())
     where = {
         # Known to tests that read what is published.
         "NATS_URL": nats.url,
         "MONGO_URL": mongo_url,
-        "REGISTRY": registry_host,
+        "API_PORT": str(port),
+        "REGISTRY": registry.host,
+        "REGISTRY_KEYS": KEYS,
         "DOCKER_HOST": docker_host,
         "LINK_TIMEOUT_S": "4",
         "STUCK_AFTER_S": "30",
@@ -53,7 +59,7 @@ async def models_system(
     folder = tmp_path_factory.mktemp("models")
     async with a_system(folder, random.Random(), **where) as system:
         yield system
-    await nats.stop()
+    await asyncio.gather(nats.stop(), registry.stop())
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +99,14 @@ async def inside(models_system: System, api: ApiPiece) -> AsyncIterator[Yard]:
     given: dict[str, Any] = {name.lower(): value for name, value in models_system.settings.items()}
     async with open_services(Settings(**given), name="test") as yard:
         yield yard
+
+
+@pytest.fixture
+async def stranger(door: Door, inside: Yard) -> AsyncIterator[Door]:
+    """A member of another organisation, with all rights of members."""
+    headers = {"Authorization": f"ApiKey {await Tenant(inside.access).key()}"}
+    async with httpx.AsyncClient(base_url=door.http.base_url, headers=headers) as http:
+        yield Door(http)
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.image_archives import docker_archive, oci_archive
-from tests.support.images import busybox_image
-from tests.support.model_images import model_image
-from tests.support.models_door import Door, Version
+from tests.support.archives.image_archives import docker_archive, oci_archive
+from tests.support.archives.images import busybox_image
+from tests.support.models.model_images import model_image
+from tests.support.models.models_door import Door, Version
 from tests.support.waiting import eventually
 
 IMAGE = busybox_image(random_layers=(2_000_000,), seed=40)

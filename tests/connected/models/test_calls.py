@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.stack.app import ApiPiece
+from pipeline.stack.pieces.app import ApiPiece
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_serve import loaded, run, shut_down
-from tests.support.models_door import Door
-from tests.support.system import System
+from tests.support.models.models_door import Door
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.adapters.store import EVERY_ORG
-from pipeline.core.model_writes import version_id
-from pipeline.services import Services
-from pipeline.stack.app import ApiPiece
+from pipeline.adapters.store.store import EVERY_ORG
+from pipeline.bootstrap.control_plane import Services
+from pipeline.models.service import version_id
+from pipeline.stack.pieces.app import ApiPiece
 from schemas.image import Image
 from schemas.model import ModelVersion
 from schemas.secret import Secret
-from tests.support.models_door import Door, Version
-from tests.support.system import System
+from tests.support.models.models_door import Door, Version
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 CREDENTIALS = {"username": "joe", "password": "hunter2-secret"}
@@ -20,15 +20,17 @@ CREDENTIALS = {"username": "joe", "password": "hunter2-secret"}
 
 async def image_of(inside: Services, made: Version) -> str:
     id = version_id(made.identifier, made.version)
-    version = await inside.store.get(ModelVersion, id, org=EVERY_ORG)
+    version = await inside.records.store.get(ModelVersion, id, org=EVERY_ORG)
     assert version.image is not None
     return version.image
 
 
 async def is_kept(inside: Services, image: str) -> bool:
     """Whether credentials of the image are still in the store, sealed or not."""
-    found = await inside.store.find(Secret, org=EVERY_ORG, where={"name": f"delivery-{image}"})
-    named = await inside.store.get(Image, image, org=EVERY_ORG)
+    found = await inside.records.store.find(
+        Secret, org=EVERY_ORG, where={"name": f"delivery-{image}"}
+    )
+    named = await inside.records.store.get(Image, image, org=EVERY_ORG)
     return bool(found) or named.secret is not None
 
 
@@ -55,13 +57,13 @@ async def test_those_of_the_image_that_counts_stay_until_another_one_does(
     made = await door.create()
     await made.delivered(linked, **CREDENTIALS)
     first = await image_of(inside, made)
-    await inside.model.delivery_secrets.sweep()
+    await inside.models.delivery_secrets.sweep()
     assert await is_kept(inside, first)
     await made.delivered(well, **CREDENTIALS)
     await until_forgotten(inside, first)
     assert await is_kept(inside, await image_of(inside, made))
     assert (await made.load()).status_code == 200
-    version = await inside.store.get(
+    version = await inside.records.store.get(
         ModelVersion, version_id(made.identifier, made.version), org=EVERY_ORG
     )
     assert version.superseded == []
@@ -79,19 +81,14 @@ async def test_those_of_a_superseded_delivery_under_way_are_forgotten(
 
 @pytest.mark.usefixtures("no_containers_stay")
 async def test_those_of_an_image_that_a_container_has_stay_as_long_as_that(
-    door: Door,
-    inside: Services,
-    models_system: System,
-    api: ApiPiece,
-    linked: str,
-    well: str,
+    door: Door, inside: Services, models_system: System, api: ApiPiece, linked: str, well: str
 ) -> None:
     made = await door.create()
     await made.delivered(linked, **CREDENTIALS)
     image = await image_of(inside, made)
     container = await models_system.run(api, image)
     await made.delivered(well)
-    await inside.model.delivery_secrets.sweep()
+    await inside.models.delivery_secrets.sweep()
     assert await is_kept(inside, image)
     await models_system.call(api, "DELETE", f"/containers/{container['uuid']}")
     await until_forgotten(inside, image)

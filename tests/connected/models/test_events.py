@@ -6,12 +6,21 @@ import json
 from contextlib import aclosing
 from typing import Any
 
-from pipeline.adapters.bus import Bus
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.store import Store
+from pipeline.models.jobs.trials import LoadTests
+from pipeline.models.runtime.starts import StartProgress
+from schemas.image import Delivery
+from schemas.model import LoadTest, ModelVersion, Phase
+from schemas.states import ContainerStatus
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_archives import ARCHIVE, SlowSender
-from tests.support.models_door import Door, Version
-from tests.support.system import System
+from tests.support.engines.node_rig import ORG, node_rig
+from tests.support.events import stored_events
+from tests.support.models.models_door import Door, Version
+from tests.support.records import AT, container
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 
@@ -20,7 +29,7 @@ async def published(system: System, made: Version) -> list[tuple[str, dict[str, 
     found = []
     async with (
         Bus.open(system.settings["NATS_URL"], name="test") as bus,
-        aclosing(bus.read(0, "default")) as events,
+        aclosing(stored_events(bus, "default")) as events,
     ):
         async for event in events:
             subject = topology.parse_event(event.subject)
@@ -68,6 +77,24 @@ async def test_an_upload_and_a_load_are_told_step_by_step(
     assert {data["containerImage"]["step"] for data in progressed} <= {1, 2}
     revisions = [data["revision"] for _, data in told if data]
     assert revisions == sorted(revisions)
+
+
+async def test_how_far_a_load_is_is_told_no_more_often_than_the_setting_says(store: Store) -> None:
+    async with node_rig(store, progress_interval_s=600) as rig:
+        named = {"model_name": "classifier", "version": "1.0.0"}
+        image = await rig.image(delivery=Delivery(identifier="classifier", **named))
+        load = LoadTest(id="one", phase=Phase.RUNNING, image=image.uuid)
+        named["model"] = "classifier"
+        version = ModelVersion(**rig.records.initial(ORG), **named, image=image.uuid, load=load)
+        unused: Any = None
+        loads = LoadTests(rig.records, unused, unused, rig.settings)
+        run = await loads._run(await rig.records.insert(version, []))
+        for waited in (0.1, 0.5, 0.9):
+            shown = StartProgress(container(status=ContainerStatus.RUNNING, started_at=AT), waited)
+            await loads._report(run, shown)
+    assert (await store.get(ModelVersion, version.uuid, org=ORG)).load.percentage == 95
+    told = [each for each in rig.sent.messages if each.subject.endswith("load.progressed")]
+    assert len(told) == 1
 
 
 async def test_the_bytes_of_an_archive_are_told_once_per_percent(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.models_door import Door
+from tests.support.models.models_door import Door
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 

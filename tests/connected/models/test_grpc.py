@@ -10,12 +10,12 @@ import pytest
 
 from tests.connected.models.test_load import loaded
 from tests.connected.models.test_run import finished, ready
-from tests.support.grpc_model_image import LABELS, grpc_model_image
-from tests.support.image_delivery import push
-from tests.support.images import MEDIA_TYPES, TinyImage
-from tests.support.model_images import model_image
-from tests.support.models_door import Door
-from tests.support.system import System
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import MEDIA_TYPES, TinyImage
+from tests.support.models.grpc_model_image import LABELS, grpc_model_image
+from tests.support.models.model_images import model_image
+from tests.support.models.models_door import Door
+from tests.support.systems.system import System
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")
 

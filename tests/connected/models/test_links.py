@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from pipeline.settings import Settings
-from tests.support.image_delivery import push_index
-from tests.support.images import busybox_image
-from tests.support.models_door import Door
+from tests.support.archives.image_delivery import push_index
+from tests.support.archives.images import busybox_image
+from tests.support.models.models_door import Door
 
 OBJECT = {
     "uploadStatus",

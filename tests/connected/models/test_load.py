@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.connected.models.conftest import Models
-from tests.support.image_delivery import push
-from tests.support.images import busybox_image
-from tests.support.models_door import Door, Version
-from tests.support.system import System
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import busybox_image
+from tests.support.models.models_door import Door, Version
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")

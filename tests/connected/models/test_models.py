@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.support.models_door import Door
+from tests.support.models.models_door import Door
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
 

@@ -12,8 +12,8 @@ from tests.connected.models.conftest import Models
 from tests.connected.models.test_archives import ARCHIVE, TAR, SlowSender
 from tests.connected.models.test_events import until
 from tests.connected.models.test_run import finished, ready
-from tests.support.models_door import Door, Version
-from tests.support.system import System
+from tests.support.models.models_door import Door, Version
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 STATUSES = ["uploading", "uploaded", "loading", "loaded"]
@@ -74,9 +74,7 @@ async def test_every_moment_of_a_link_is_a_row_of_the_table(door: Door, models: 
     assert [each["status"] for each in seen[:1]] == ["uploading"]
 
 
-async def test_with_unknown_length_the_percentage_stays_0_until_all_is_verified(
-    door: Door,
-) -> None:
+async def test_with_unknown_length_the_percentage_stays_0_until_all_is_verified(door: Door) -> None:
     made, sender = await door.create("my classifier"), SlowSender(ARCHIVE)
     asked = asyncio.create_task(made.call("POST", "container-image", content=sender, headers=TAR))
     sender.allow(7)

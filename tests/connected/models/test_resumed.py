@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from pipeline.stack.app import AppPiece
+from pipeline.stack.pieces.app import AppPiece
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_run import finished, ready
 from tests.connected.models.test_serve import loaded, run, shut_down
-from tests.support.models_door import Door
-from tests.support.system import System
+from tests.support.models.models_door import Door
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.stack.app import ApiPiece
-from tests.support.models_door import Door
-from tests.support.system import System
+from pipeline.stack.pieces.app import ApiPiece
+from tests.support.models.models_door import Door
+from tests.support.systems.system import System
 
 PATHS = [
     ("GET", "/models"),

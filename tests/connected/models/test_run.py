@@ -9,8 +9,8 @@ import pytest
 
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_events import until
-from tests.support.models_door import Door, Version
-from tests.support.system import System
+from tests.support.models.models_door import Door, Version
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")

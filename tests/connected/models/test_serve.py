@@ -10,18 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.core import records
-from pipeline.core.model_containers import acting_for
-from pipeline.core.model_writes import version_id
-from pipeline.services import Services as Opened
-from pipeline.services import open_services
+from pipeline.access.roles import acting_for
+from pipeline.bootstrap.control_plane import Services as Opened
+from pipeline.bootstrap.control_plane import open_services
+from pipeline.models.service import version_id
+from pipeline.records.kernel import now
 from pipeline.settings import Settings
-from pipeline.stack.app import ApiPiece
+from pipeline.stack.pieces.app import ApiPiece
 from schemas.model import ModelVersion
 from tests.connected.models.conftest import Models
 from tests.connected.models.test_events import until
-from tests.support.models_door import Door, Version
-from tests.support.system import System
+from tests.support.models.models_door import Door, Version
+from tests.support.systems.system import System
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("no_containers_stay")
@@ -135,6 +135,7 @@ async def test_first_calls_at_once_start_one_container(
 
 FAILURES = [
     ({"RUN_CODE": "500", "RUN_BODY": "no tensor"}, "run_failed", "answered 500: no tensor"),
+    ({"RUN_CODE": "429", "RUN_HEADER": "Retry-After: 7"}, "run_failed", "answered 429"),
     ({"RUN_DELAY": "9"}, "run_timeout", "not answered within 0.5 s"),
 ]
 
@@ -147,14 +148,22 @@ async def test_a_call_that_fails_is_told_why(
     answer = await run(made)
     assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert says in answer.json()["message"]
-    assert "starting on port 8080" in answer.json()["technicalInformation"]
+    technical = answer.json()["technicalInformation"]
+    assert "starting on port 8080" in technical
+    # As a header it would have clients of this door repeat their POST.
+    assert env.get("RUN_HEADER", "") in technical
+    assert "retry-after" not in answer.headers
     await shut_down(made)
 
 
 async def test_an_output_that_is_no_json_is_text(door: Door, models: Models) -> None:
-    made = await loaded(door, models(RUN_BODY="a cat", RUN_TYPE="text/plain", RUN_CODE="201"))
-    shown = (await run(made)).json()
+    told = {"RUN_TYPE": "text/plain", "RUN_CODE": "201", "RUN_HEADER": "X-Request-Cost: 3"}
+    made = await loaded(door, models(RUN_BODY="a cat", **told))
+    answer = await run(made)
+    shown = answer.json()
     assert (shown["statusCode"], shown["output"]) == (201, "a cat")
+    assert answer.headers["x-request-cost"] == "3"
+    assert answer.headers["content-type"] == "application/json"
     await shut_down(made)
 
 
@@ -246,11 +255,11 @@ class TestIdle:
             yield services
 
     async def age(self, opened: Opened, made: Version, **since: float) -> None:
-        used_at = records.now() - timedelta(**since)
-        aged = await opened.store.update(
+        used_at = now() - timedelta(**since)
+        aged = await opened.records.store.update(
             ModelVersion,
             version_id(made.identifier, made.version),
-            org=opened.settings.org_id,
+            org=opened.settings.org,
             guard={"serve.phase": "succeeded"},
             update={"$set": {"serve.used_at": used_at}},
         )
@@ -262,7 +271,7 @@ class TestIdle:
         made = await loaded(door, well)
         await run(made)
         await self.age(opened, made, minutes=14)
-        await opened.model.serves.sweep_idle()
+        await opened.models.serving.sweep_idle()
         assert (await run(made)).status_code == 200
         await the_only(models_system)
         await self.age(opened, made, minutes=15, seconds=1)
@@ -277,14 +286,14 @@ class TestIdle:
         await until(models_system, made, "serve.completed")
 
         async def is_called() -> bool:
-            version = await opened.model.versions.get(
-                acting_for(opened.settings.org_id, None), made.identifier, made.version
+            version = await opened.models.versions.get(
+                acting_for(opened.settings.org, None), made.identifier, made.version
             )
             return bool(version.serve.calls)
 
         await eventually(is_called)
         await self.age(opened, made, minutes=16)
-        await opened.model.serves.sweep_idle()
+        await opened.models.serving.sweep_idle()
         assert (await asked).status_code == 200
         await self.age(opened, made, minutes=16)
         await none_left(models_system)
@@ -296,7 +305,7 @@ class TestIdle:
         await run(made)
         for number in range(3):
             await self.age(opened, made, minutes=16)
-            sweep = opened.model.serves.sweep_idle()
+            sweep = opened.models.serving.sweep_idle()
             _, *answers = await asyncio.gather(sweep, run(made, n=number), run(made, n=number))
             for answer in answers:
                 assert answer.json().get("output") == {"n": number}, answer.text

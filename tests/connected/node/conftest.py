@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.adapters.store import Store
-from tests.support.node_rig import NodeRig, node_rig
+from pipeline.adapters.store.store import Store
+from tests.support.engines.node_rig import NodeRig, node_rig
 
 
 @pytest.fixture

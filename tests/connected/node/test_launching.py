@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
 from contextlib import suppress
 
 import pytest
 
-from pipeline.adapters.store import Store
-from pipeline.core.host_ports import HostPorts
+from pipeline.adapters.store.store import Store
+from pipeline.agent import machine
+from pipeline.agent.machine import HostPorts
+from pipeline.containers import engine_plan
 from pipeline.errors import Fenced, LostRace, PullFailed
-from pipeline.rules import launching
 from schemas.container import Container, PortBinding, PortSpec
 from schemas.states import ContainerStatus as Status
-from tests.support.freed import nothing_is_leased
-from tests.support.node_rig import NodeRig, node_rig
+from tests.support.engines.freed import nothing_is_leased
+from tests.support.engines.node_rig import NodeRig, node_rig
+from tests.support.processes import any_free
+from tests.support.records import ORG
 from tests.support.waiting import eventually
 
 
@@ -31,8 +36,20 @@ async def test_a_launch_is_told_step_by_step(rig: NodeRig) -> None:
         "running",
     ]
     assert container.progress.percentage == 100
-    assert rig.world.only().labels[launching.FENCE] == str(container.fence)
+    assert rig.world.only().labels[engine_plan.FENCE] == str(container.fence)
     assert len((await rig.node()).held) == 1
+
+
+async def test_progress_is_told_no_more_often_than_the_setting_says(store: Store) -> None:
+    async with node_rig(store, progress_interval_s=600) as rig:
+        container = await rig.up(await rig.image(), gpus=1)
+        kinds = rig.sent.kinds(container.uuid)
+    assert kinds.count("pull.progressed") == 1
+    assert [kind for kind in kinds if kind != "pull.progressed"][2:] == [
+        "pull.started",
+        "created",
+        "running",
+    ]
 
 
 async def test_an_order_that_comes_again_changes_nothing(rig: NodeRig) -> None:
@@ -63,10 +80,10 @@ async def test_an_order_of_an_older_launch_is_refused(rig: NodeRig) -> None:
 async def test_what_an_agent_that_died_before_the_start_left_is_adopted(rig: NodeRig) -> None:
     container = await rig.run()
     engine_id = await rig.engine.create(
-        launching.plan(
+        engine_plan.plan(
             container,
             [],
-            site=launching.Site(rig.settings.installation, rig.agent.uuid),
+            node=engine_plan.NodeIdentity(rig.settings.installation, rig.agent.uuid),
             simulated=True,
         )
     )
@@ -80,9 +97,9 @@ async def test_what_an_older_launch_left_is_replaced_and_never_taken_for_the_new
     rig: NodeRig,
 ) -> None:
     container = await rig.run()
-    site = launching.Site(rig.settings.installation, rig.agent.uuid)
+    node = engine_plan.NodeIdentity(rig.settings.installation, rig.agent.uuid)
     older = container.model_copy(update={"fence": container.fence - 1})
-    old_id = await rig.engine.create(launching.plan(older, [], site=site, simulated=True))
+    old_id = await rig.engine.create(engine_plan.plan(older, [], node=node, simulated=True))
     await rig.engine.start(old_id)
     await rig.agent.watching.look(container.uuid)
     assert (await rig.record(container)).status is Status.PLACED
@@ -192,21 +209,64 @@ async def test_a_port_that_somebody_was_quicker_to_take_is_exchanged(
     assert rig.world.only().host_ports == [41002]
 
 
-async def test_a_wanted_port_that_is_taken_fails_clearly_and_leaves_nothing(rig: NodeRig) -> None:
-    rig.world.taken_ports = {8080}
-    container = await rig.run(ports=[PortSpec(internal=80, host=8080)])
+async def test_a_wanted_port_that_the_engine_says_is_taken_is_waited_for_elsewhere(
+    rig: NodeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = any_free(random.Random())
+    rig.world.taken_ports = {port}
+    container = await rig.run(ports=[PortSpec(internal=80, host=port)])
     assert not await rig.hand_over()
-    failed = await rig.record(container)
-    assert failed.status is Status.FAILED
-    assert "8080" in (failed.reason or "")
+    waiting = await rig.record(container)
+    assert waiting.status is Status.REQUESTED
+    assert waiting.reason == f"placed anew: host port {port}/tcp is in use on its node"
     assert not rig.world.containers
+    await nothing_is_leased(rig)
+    # No socket shows it, but the engine's word counts for a while.
+    await rig.agent.registration.beat(reconciled=True)
+    await rig.placing.place(ORG, container.uuid)
+    refused = await rig.record(container)
+    assert refused.refusals["one"] == [f"host port {port}/tcp is in use on the machine"]
+    rig.world.taken_ports.clear()
+    monkeypatch.setattr(machine, "REFUSED_S", 0)
+    await rig.agent.registration.beat(reconciled=True)
+    await rig.placing.place(ORG, container.uuid)
+    assert not await rig.hand_over()
+    assert (await rig.record(container)).status is Status.RUNNING
+
+
+async def test_a_port_that_somebody_listens_on_is_known_before_anything_is_pulled(
+    rig: NodeRig,
+) -> None:
+    image = await rig.image()
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        port = foreign.getsockname()[1]
+        wanted = [PortSpec(internal=80, host=port)]
+        placed_before = await rig.run(image, ports=wanted)
+        assert not await rig.hand_over()
+        assert (await rig.record(placed_before)).status is Status.REQUESTED
+        assert not rig.world.pulls
+        await rig.agent.registration.beat(reconciled=True)
+        later = await rig.run(image, ports=wanted)
+        assert "is in use on the machine" in str(later.refusals)
+    await rig.agent.registration.beat(reconciled=True)
+    assert f"{port}/tcp" not in (await rig.node()).ports_in_use
+
+
+async def test_ports_that_are_leased_are_not_told_twice(rig: NodeRig) -> None:
+    """Or they would not be free together with their lease."""
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        container = await rig.run(ports=[PortSpec(internal=80, host=ours.getsockname()[1])])
+        await rig.agent.registration.beat(reconciled=True)
+        assert container.status is Status.PLACED
+        node = await rig.node()
+        assert f"{ours.getsockname()[1]}/tcp" not in node.ports_in_use
 
 
 async def test_an_adopted_container_whose_port_is_taken_by_now_gets_another(rig: NodeRig) -> None:
     container = await rig.run(ports=[PortSpec(internal=80)])
-    site = launching.Site(rig.settings.installation, rig.agent.uuid)
+    node = engine_plan.NodeIdentity(rig.settings.installation, rig.agent.uuid)
     taken = [PortBinding(internal=80, host=41003, address="127.0.0.1")]
-    await rig.engine.create(launching.plan(container, taken, site=site, simulated=True))
+    await rig.engine.create(engine_plan.plan(container, taken, node=node, simulated=True))
     rig.world.taken_ports = {41003}
     assert not await rig.hand_over()
     assert (await rig.record(container)).status is Status.RUNNING

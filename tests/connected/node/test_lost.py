@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.containers.observation import OVER
 from pipeline.errors import LostRace, StoreUnavailable
-from pipeline.rules.observation import OVER
 from schemas.container import Container, OnNodeLoss
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
-from tests.support.freed import nothing_is_leased
-from tests.support.node_rig import NodeRig
+from tests.support.engines.freed import nothing_is_leased
+from tests.support.engines.node_rig import NodeRig
 
 GRACE_S, INTERVAL_S = 20, 5
 
@@ -20,9 +20,9 @@ GRACE_S, INTERVAL_S = 20, 5
 async def silence(rig: NodeRig, seconds: float) -> None:
     """Sweeps go on, no heartbeat comes."""
     for _ in range(int(seconds / INTERVAL_S)):
-        await rig.nodes.sweep_lost()
+        await rig.nodes.sweep()
         rig.clock.skip(INTERVAL_S)
-    await rig.nodes.sweep_lost()
+    await rig.nodes.sweep()
 
 
 async def status(rig: NodeRig) -> NodeStatus:
@@ -44,9 +44,9 @@ async def test_a_node_that_beats_is_not_lost_whatever_its_clock_says(rig: NodeRi
         behind = behind.replace(year=behind.year - 1)
         beat = {"$set": {"last_heartbeat": behind}}
         await rig.store.update(
-            type(await rig.node()), rig.agent.uuid, org=rig.settings.org_id, guard={}, update=beat
+            type(await rig.node()), rig.agent.uuid, org=rig.settings.org, guard={}, update=beat
         )
-        await rig.nodes.sweep_lost()
+        await rig.nodes.sweep()
     assert await status(rig) is NodeStatus.READY
 
 
@@ -59,18 +59,18 @@ async def test_a_store_that_was_away_makes_no_node_look_silent(
         raise StoreUnavailable("The store does not answer.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig.store, "find", away)
+        patch.setattr("pipeline.placement.sweeps.bulk.read_fields", away)
         rig.clock.skip(INTERVAL_S)
         with pytest.raises(StoreUnavailable):
-            await rig.nodes.sweep_lost()
+            await rig.nodes.sweep()
     await silence(rig, GRACE_S - INTERVAL_S)
     assert await status(rig) is NodeStatus.READY
 
 
 async def test_a_machine_that_slept_finds_nobody_silent_when_it_wakes(rig: NodeRig) -> None:
-    await rig.nodes.sweep_lost()
+    await rig.nodes.sweep()
     rig.clock.skip(3600)
-    await rig.nodes.sweep_lost()
+    await rig.nodes.sweep()
     assert await status(rig) is NodeStatus.READY
 
 
@@ -129,7 +129,7 @@ async def test_a_node_that_comes_back_in_the_last_moment_keeps_its_leases(
     lost = await rig.record(container)
     await rig.agent.watching.reconcile()
     with pytest.raises(LostRace):
-        await rig.nodes._decide(lost, "its node is lost")
+        await rig.nodes._decide(lost, await rig.node())
     found = await rig.record(container)
     assert found.status is Status.RUNNING
     assert list((await rig.node()).held) == found.gpus
@@ -138,13 +138,13 @@ async def test_a_node_that_comes_back_in_the_last_moment_keeps_its_leases(
 async def test_more_containers_than_one_sweep_decides_about_are_decided_about(
     rig: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.core.nodes.BATCH", 2)
+    monkeypatch.setattr("pipeline.placement.sweeps.BATCH", 2)
     waiting = [await rig.up(on_node_loss=OnNodeLoss.WAIT) for _ in range(3)]
     stopped = await rig.up()
     await rig.containers.stop(rig.caller, stopped.uuid)
     await silence(rig, GRACE_S)
     for _ in range(3):
-        await rig.nodes.sweep_lost()
+        await rig.nodes.sweep()
     assert [(await rig.record(each)).status for each in waiting] == [Status.LOST] * 3
     assert (await rig.record(stopped)).status in OVER
 

@@ -15,13 +15,13 @@ from pipeline.errors import (
     NotReady,
     StaleRevision,
 )
-from schemas.container import ContainerSpec, HealthCheck, PortSpec
+from schemas.container import ContainerSpec, Desired, HealthCheck, OnNodeLoss, PortSpec
 from schemas.image import Image, Needs
 from schemas.states import ContainerStatus as Status
 from schemas.states import ImageStatus
-from tests.support.freed import nothing_is_leased
-from tests.support.node_rig import ORG, NodeRig
-from tests.support.working import member
+from tests.support.engines.freed import nothing_is_leased
+from tests.support.engines.node_rig import ORG, NodeRig
+from tests.support.systems.working import member
 
 STRANGER = member("other")
 
@@ -53,9 +53,7 @@ async def test_many_requests_with_one_key_make_one_container(rig: NodeRig) -> No
     assert rig.sent.kinds(made[0].uuid) == ["requested"]
 
 
-async def test_a_name_is_free_again_as_soon_as_its_container_is_to_be_deleted(
-    rig: NodeRig,
-) -> None:
+async def test_a_name_is_free_again_as_soon_as_its_container_is_to_be_deleted(rig: NodeRig) -> None:
     first = await rig.up(name="mine")
     with pytest.raises(AlreadyExists):
         await rig.run(name="mine")
@@ -109,10 +107,7 @@ async def test_an_image_that_is_deleted_before_its_container_is_placed_fails_it(
     await rig.store.change(image, {}, at=rig.clock(), status=ImageStatus.DELETED)
     await rig.placing.place(ORG, container.uuid)
     found = await rig.record(container)
-    assert (found.status, found.reason) == (
-        Status.FAILED,
-        "the image is DELETED, not READY",
-    )
+    assert (found.status, found.reason) == (Status.FAILED, "the image is DELETED, not READY")
 
 
 @pytest.mark.parametrize(
@@ -183,9 +178,7 @@ async def test_ports_that_no_image_can_have_are_not_published(rig: NodeRig) -> N
     assert [port.internal for port in container.ports] == [80]
 
 
-async def test_a_stop_that_comes_after_the_deletion_changes_nothing(
-    rig: NodeRig,
-) -> None:
+async def test_a_stop_that_comes_after_the_deletion_changes_nothing(rig: NodeRig) -> None:
     container = await rig.up()
     await rig.containers.delete(rig.caller, container.uuid)
     await rig.hand_over()
@@ -196,3 +189,106 @@ async def test_a_stop_that_comes_after_the_deletion_changes_nothing(
 
 def base(image: Image) -> ContainerSpec:
     return ContainerSpec(image=image.uuid)
+
+
+# --- started again ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+async def test_what_was_stopped_is_launched_again(rig: NodeRig, verb: str) -> None:
+    first = await rig.up(gpus=2)
+    await rig.containers.stop(rig.caller, first.uuid)
+    await rig.hand_over()
+    await nothing_is_leased(rig)
+    for _ in range(2):
+        asked = await getattr(rig.containers, verb)(rig.caller, first.uuid)
+    assert (asked.status, asked.desired, asked.node_name) == (
+        Status.REQUESTED,
+        Desired.RUNNING,
+        None,
+    )
+    await rig.placing.place(ORG, first.uuid)
+    await rig.hand_over()
+    again = await rig.record(first)
+    assert (again.status, len(again.gpus)) == (Status.RUNNING, 2)
+    # A placer that has not heard yet that the first launch gave its lease back claims one more.
+    assert again.fence > first.fence
+    assert (again.node_name, again.exit_code, again.restarts) == ("one", None, 0)
+    assert len(rig.world.containers) == 1
+
+
+async def test_what_failed_is_launched_again(rig: NodeRig) -> None:
+    failed = await rig.run(gpus=99)
+    assert failed.status is Status.FAILED
+    again = await rig.containers.start(rig.caller, failed.uuid)
+    assert (again.status, again.refusals) == (Status.REQUESTED, {})
+
+
+async def test_a_start_of_what_runs_changes_nothing(rig: NodeRig) -> None:
+    running = await rig.up()
+    assert (await rig.containers.start(rig.caller, running.uuid)).revision == running.revision
+    assert rig.orders() == []
+
+
+async def test_a_restart_keeps_node_gpus_and_ports(rig: NodeRig) -> None:
+    before = await rig.up(gpus=1, ports=[PortSpec(internal=80)])
+    async with rig.alive():
+        asked = await rig.containers.restart(rig.caller, before.uuid)
+        assert asked.restart_at is not None
+        await rig.hand_over()
+        after = await rig.until(before, Status.RUNNING, restarts=1)
+    assert (after.restarts, after.restart_at, after.fence) == (1, None, before.fence)
+    assert (after.gpus, after.ports, after.engine_id) == (
+        before.gpus,
+        before.ports,
+        before.engine_id,
+    )
+
+
+async def test_a_restart_whose_order_is_lost_is_found_by_looking(rig: NodeRig) -> None:
+    before = await rig.up()
+    async with rig.alive():
+        await rig.containers.restart(rig.caller, before.uuid)
+        await rig.until(before, Status.RUNNING, restarts=1)
+
+
+async def test_what_a_lost_node_held_is_free_when_it_is_started_elsewhere(rig: NodeRig) -> None:
+    lost = await rig.up(gpus=2, on_node_loss=OnNodeLoss.WAIT)
+    await rig.store.change(lost, {}, at=rig.clock(), status=Status.LOST)
+    await rig.containers.start(rig.caller, lost.uuid)
+    await nothing_is_leased(rig)
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+async def test_nothing_is_started_while_it_ends(rig: NodeRig, verb: str) -> None:
+    container = await rig.up()
+    await rig.containers.stop(rig.caller, container.uuid)
+    with pytest.raises(Conflict, match="being stopped"):
+        await getattr(rig.containers, verb)(rig.caller, container.uuid)
+    await rig.containers.delete(rig.caller, container.uuid)
+    with pytest.raises(Conflict, match="being deleted"):
+        await getattr(rig.containers, verb)(rig.caller, container.uuid)
+    await rig.hand_over()
+    with pytest.raises(NotFound):
+        await getattr(rig.containers, verb)(rig.caller, container.uuid)
+    with pytest.raises(NotFound):
+        await getattr(rig.containers, verb)(STRANGER, container.uuid)
+
+
+async def test_a_taken_name_says_what_has_it_and_how_it_gets_free(rig: NodeRig) -> None:
+    await rig.run(name="mine", gpus=99)
+    with pytest.raises(AlreadyExists, match="is FAILED: delete it, which frees the name"):
+        await rig.run(name="mine")
+
+
+async def test_a_container_is_found_by_name_and_by_the_beginning_of_its_id(rig: NodeRig) -> None:
+    container = await rig.run(name="mine")
+    for text in ("mine", container.uuid, container.uuid[:8], container.uuid[:20]):
+        assert (await rig.containers.find(rig.caller, text)).uuid == container.uuid
+        with pytest.raises(NotFound):
+            await rig.containers.find(STRANGER, text)
+    await rig.containers.delete(rig.caller, container.uuid)
+    await rig.hand_over()
+    for text in ("mine", container.uuid, container.uuid[:8]):
+        with pytest.raises(NotFound):
+            await rig.containers.find(rig.caller, text)

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from pipeline.adapters.store import Store
+from pipeline.adapters.store.store import Store
+from pipeline.containers import engine_plan
 from pipeline.errors import EngineUnavailable, Fenced
-from pipeline.rules import launching
 from schemas.container import Container, Desired
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
-from tests.support.freed import nothing_is_leased
-from tests.support.node_rig import NodeRig, node_rig
+from tests.support.engines.freed import nothing_is_leased
+from tests.support.engines.node_rig import NodeRig, node_rig
 from tests.support.waiting import eventually
 
 
@@ -51,8 +51,8 @@ async def test_a_removal_of_what_is_gone_from_the_engine_is_completed(rig: NodeR
 async def test_a_container_that_was_never_started_can_be_stopped(rig: NodeRig) -> None:
     """Its agent died between create and start; then its owner wanted it no more."""
     container = await rig.run(gpus=1)
-    site = launching.Site(rig.settings.installation, rig.agent.uuid)
-    await rig.engine.create(launching.plan(container, [], site=site, simulated=True))
+    node = engine_plan.NodeIdentity(rig.settings.installation, rig.agent.uuid)
+    await rig.engine.create(engine_plan.plan(container, [], node=node, simulated=True))
     await rig.containers.stop(rig.caller, container.uuid)
     await rig.hand_over()
     assert (await rig.record(container)).status is Status.STOPPED
@@ -169,8 +169,8 @@ def rig_order(rig: NodeRig, container: Container) -> object:
 
 
 def left_by(rig: NodeRig) -> dict[str, str]:
-    site = launching.Site(rig.settings.installation, rig.agent.uuid)
-    return site.labels | {launching.CONTAINER: "gone", launching.FENCE: "1"}
+    node = engine_plan.NodeIdentity(rig.settings.installation, rig.agent.uuid)
+    return node.labels | {engine_plan.CONTAINER: "gone", engine_plan.FENCE: "1"}
 
 
 async def is_ready(rig: NodeRig) -> bool:

@@ -6,16 +6,17 @@ import json
 import uuid
 from typing import Any
 
-from pipeline.adapters.bus import Bus
-from pipeline.adapters.store import EVERY_ORG, Store
-from pipeline.rules import topology
+from pipeline import topology
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.store import EVERY_ORG, Store
 from schemas.base import StatefulRecord
 from schemas.container import Container, OnNodeLoss
 from schemas.image import Image, ImageSpec
 from schemas.node import Node
 from schemas.states import ContainerStatus as Status
 from tests.support import records as made
-from tests.support.node_rig import NodeRig, node_rig
+from tests.support.engines.node_rig import NodeRig, node_rig
+from tests.support.events import stored_events
 
 KINDS: dict[str, type[StatefulRecord]] = {kind.resource: kind for kind in (Image, Container, Node)}
 MAKE = {"image": made.image, "container": made.container, "node": made.node}
@@ -26,7 +27,7 @@ async def test_the_event_stream_replayed_into_an_empty_database_gives_the_same_s
 ) -> None:
     async with node_rig(store, bus=bus) as rig:
         await live(rig)
-    events = [stored async for stored in bus.read(0, None)]
+    events = [stored async for stored in stored_events(bus, None)]
     async with Store.open(mongo_url, f"replay-{uuid.uuid4().hex}") as empty:
         await replay(empty, [json.loads(stored.data) | about(stored) for stored in events])
         for kind in (Container, Node):
@@ -58,7 +59,7 @@ async def live(rig: NodeRig) -> None:
         await rig.agent.watching.look(container.uuid)
     await rig.until(restarted, Status.RUNNING, restarts=1)
     for _ in range(6):
-        await rig.nodes.sweep_lost()
+        await rig.nodes.sweep()
         rig.clock.skip(5)
     assert (await rig.record(replaced)).status is Status.REQUESTED
     assert (await rig.record(lost)).status is Status.LOST

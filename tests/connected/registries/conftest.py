@@ -5,24 +5,23 @@ Each test has an organisation of its own in it.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
-from functools import partial
 
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from api.app import create
-from pipeline.services import Services as Yard
-from tests.support.api_process import settings
-from tests.support.image_delivery import push
-from tests.support.images import busybox_image
-from tests.support.locked_registry import LockedRegistry
-from tests.support.registry_door import Door, client
-from tests.support.services import Services
+from pipeline.bootstrap.control_plane import Services as Yard
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import busybox_image
+from tests.support.http.api_process import settings
+from tests.support.registries.locked_registry import LockedRegistry
+from tests.support.registries.registry_door import Door, client
+from tests.support.systems.services import Services
+from tests.support.tenants import an_organisation
 from workers.app import build
-from workers.stages import STAGES
+from workers.control_plane import stages
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +44,9 @@ def yard(app: FastAPI) -> Yard:
 @pytest.fixture(scope="session")
 async def worker(yard: Yard) -> AsyncIterator[None]:
     """Works in this process, on the services of the application."""
-    registers = [partial(stages.register, services=yard) for stages in STAGES]
-    working = build(yard.bus, registers, registry=CollectorRegistry(), drain_s=5, jitter=lambda: 0)
+    working = build(
+        yard.bus, stages(yard), registry=CollectorRegistry(), drain_s=5, jitter=lambda: 0
+    )
     await working.start()
     yield
     await working.stop()
@@ -68,8 +68,8 @@ async def locked_host(
 
 
 @pytest.fixture
-def org() -> str:
-    return f"o{uuid.uuid4().hex[:12]}"
+async def org(yard: Yard) -> str:
+    return await an_organisation(yard)
 
 
 @pytest.fixture
@@ -82,6 +82,6 @@ async def door(app: FastAPI, yard: Yard, worker: None, org: str) -> AsyncIterato
 @pytest.fixture
 async def other(app: FastAPI, yard: Yard, worker: None) -> AsyncIterator[Door]:
     """Of another organisation."""
-    org = f"o{uuid.uuid4().hex[:12]}"
+    org = await an_organisation(yard)
     async with await client(app, org) as http:
         yield Door(http, yard, org)

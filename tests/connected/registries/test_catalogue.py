@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.services import Services as Yard
+from pipeline.bootstrap.control_plane import Services as Yard
 from schemas.image import Image, ImageSpec
 from schemas.states import ImageStatus
-from tests.support.image_delivery import push
-from tests.support.images import busybox_image
-from tests.support.locked_registry import PASSWORD, USER
-from tests.support.raw_server import saying, serving
-from tests.support.registry_door import Door, principal
+from tests.support.archives.image_delivery import push
+from tests.support.archives.images import busybox_image
+from tests.support.http.raw_server import saying, serving
+from tests.support.registries.locked_registry import PASSWORD, USER
+from tests.support.registries.registry_door import URL, Door
+from tests.support.tenants import principal
 from tests.support.waiting import eventually
 
 
@@ -31,7 +32,7 @@ async def pages(door: Door, path: str, limit: int) -> list[list[str]]:
     found, cursor = [], None
     while True:
         params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
-        answer = await door.http.get(f"/yard/v1/registries/{path}", params=params)
+        answer = await door.http.get(f"/yard/v1/registries/{path}".rstrip("/"), params=params)
         assert answer.status_code == 200, answer.text
         found.append(answer.json()["items"])
         cursor = answer.json()["next"]
@@ -122,14 +123,14 @@ async def test_another_organisations_registries_are_not_listed(
 async def settled(yard: Yard, door: Door, reference: str, **spec: Any) -> Image:
     """The image once its validation is over."""
     caller = principal(door.org)
-    image = await yard.images.submit(caller, ImageSpec(reference=reference, **spec))
+    image = await yard.images.service.submit(caller, ImageSpec(reference=reference, **spec))
 
     async def is_settled() -> bool:
-        found = await yard.images.get(caller, image.uuid)
+        found = await yard.images.service.get(caller, image.uuid)
         return found.status in (ImageStatus.READY, ImageStatus.FAILED)
 
     await eventually(is_settled)
-    return await yard.images.get(caller, image.uuid)
+    return await yard.images.service.get(caller, image.uuid)
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +194,18 @@ async def test_another_organisations_directory_does_not_count(
     secret = await door.secret(locked_host, username=USER, password=PASSWORD)
     await door.create(public_url=f"http://{locked_host}", secret=secret)
     assert (await settled(yard, other, private)).secret is None
+
+
+async def test_entries_are_listed_newest_first_without_what_their_keepers_wrote(door: Door) -> None:
+    ids = [
+        await door.create(public_url=URL, name=f"r{n}", config={"password": "hidden"})
+        for n in range(2)
+    ]
+    (first, second) = [page for page in await pages(door, "", 1) if page][:2]
+    assert [first[0]["id"], second[0]["id"]] == ids[::-1]
+    shown = (await door.http.get(f"/yard/v1/registries/{ids[0]}")).json()
+    assert (shown["name"], shown["public_url"]) == ("r0", URL)
+    assert "hidden" not in str(shown | first[0])
+    await door.call("DELETE", f"/container_registry/{ids[0]}")
+    assert (await door.http.get(f"/yard/v1/registries/{ids[0]}")).status_code == 404
+    assert ids[0] not in [each["id"] for page in await pages(door, "", 200) for each in page]

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.adapters.store import KINDS
-from pipeline.core.outbox import Outbox
-from pipeline.core.registries import Registries
+from pipeline import topology
+from pipeline.adapters.store.store import KINDS
+from pipeline.bootstrap.control_plane import Services as Yard
 from pipeline.errors import BusUnavailable
-from pipeline.rules import topology
-from pipeline.services import Services as Yard
+from pipeline.records.kernel import Records
+from pipeline.records.messages import Outbox
+from pipeline.registries import wire
+from pipeline.registries.service import Registries
 from schemas.access import Role
 from schemas.message import Message
-from tests.support.registry_door import Door, P, data, entry, kinds, principal
+from tests.support.registries.registry_door import Door, P, data, entry, kinds
+from tests.support.tenants import principal
 from tests.support.waiting import eventually
 
 
@@ -32,7 +35,7 @@ def command(door: Door, verb: str, body: dict[str, Any], id: str | None = None) 
         subject=topology.command(door.org, "registry", verb),
         type=f"modelyard.cmd.registry.{verb}",
         source="ci",
-        time=door.services.clock(),
+        time=door.services.records.clock(),
         data=body,
     )
 
@@ -62,7 +65,7 @@ async def until_idle(door: Door) -> None:
     await eventually(is_idle)
 
 
-async def buried(door: Door) -> list[tuple[str, str]]:
+async def dead_letters(door: Door) -> list[tuple[str, str]]:
     """Verb and code of this organisation's dead letters."""
     await until_idle(door)
     caller = principal(door.org, Role.ADMIN)
@@ -108,7 +111,7 @@ async def test_an_entry_lives_by_commands_alone(door: Door) -> None:
     assert {event.headers["ce-actor"] for event in events if "check" not in event.subject} >= {
         "queue:ci"
     }
-    assert await buried(door) == []
+    assert await dead_letters(door) == []
 
 
 async def test_a_created_entry_is_the_same_as_one_that_came_by_http(door: Door) -> None:
@@ -146,18 +149,18 @@ async def test_a_created_entry_is_the_same_as_one_that_came_by_http(door: Door) 
     ],
     ids=str,
 )
-async def test_what_http_would_refuse_is_buried_and_leaves_nothing(
+async def test_what_http_would_refuse_is_given_up_and_leaves_nothing(
     door: Door, verb: str, body: dict[str, Any]
 ) -> None:
     await door.create(id="there")
     before = await door.get("there")
     await send(door, verb, body)
-    assert await buried(door) == [(verb, "invalid_input")]
+    assert await dead_letters(door) == [(verb, "invalid_input")]
     assert await door.found({}) == ["there"]
     assert (await door.get("there"))["updated_at"] == before["updated_at"]
 
 
-async def test_a_command_about_nothing_is_buried_and_anothers_entry_is_nothing(
+async def test_a_command_about_nothing_is_given_up_and_anothers_entry_is_nothing(
     door: Door, other: Door
 ) -> None:
     """It is tried again first: the creation may come late."""
@@ -166,7 +169,7 @@ async def test_a_command_about_nothing_is_buried_and_anothers_entry_is_nothing(
     await send(other, "update", {"id": "theirs", "update": {f"{P}name": "x"}})
     await send(other, "delete", {"id": "theirs"})
     await send(other, "health", {"id": "theirs"})
-    assert sorted(await buried(other)) == [
+    assert sorted(await dead_letters(other)) == [
         ("delete", "not_found"),
         ("health", "not_found"),
         ("update", "not_found"),
@@ -188,7 +191,7 @@ async def test_a_check_that_overtakes_the_creation_is_carried_out_after_it(door:
     await until_idle(door)
     assert sorted(await checkers(door, "late")) == ["queue", "token"]
     assert (await door.get("late"))[f"{P}health"]["reachable"] is False
-    assert await buried(door) == []
+    assert await dead_letters(door) == []
 
 
 async def test_a_deletion_that_overtakes_the_creation_is_carried_out_after_it(door: Door) -> None:
@@ -198,7 +201,7 @@ async def test_a_deletion_that_overtakes_the_creation_is_carried_out_after_it(do
     await until_idle(door)
     assert await door.found({}) == []
     assert (await door.record("late")).deleted
-    assert await buried(door) == []
+    assert await dead_letters(door) == []
 
 
 async def test_a_check_that_comes_after_the_deletion_looks_at_nothing_and_brings_nothing_back(
@@ -210,7 +213,7 @@ async def test_a_check_that_comes_after_the_deletion_looks_at_nothing_and_brings
     await until_idle(door)
     before = await door.record("gone")
     await send(door, "health", {"id": "gone"})
-    assert await buried(door) == [("health", "not_found")]
+    assert await dead_letters(door) == [("health", "not_found")]
     assert await checkers(door, "gone") == ["queue"]
     assert (await door.record("gone")).revision == before.revision
     assert await door.found({}) == []
@@ -220,13 +223,13 @@ async def test_a_check_of_what_was_deleted_meanwhile_is_dropped(door: Door) -> N
     id = await door.create()
     await door.call("DELETE", f"/container_registry/{id}")
     await send(door, "health", {"id": id, "ask": "of-the-deleted-one"})
-    assert await buried(door) == []
+    assert await dead_letters(door) == []
 
 
-async def test_a_taken_id_is_buried(door: Door) -> None:
+async def test_a_taken_id_is_given_up(door: Door) -> None:
     await door.create(id="mine", name="first")
     await send(door, "create", entry(id="mine", name="second"))
-    assert await buried(door) == [("create", "already_exists")]
+    assert await dead_letters(door) == [("create", "already_exists")]
     assert (await door.get("mine"))[f"{P}name"] == "first"
 
 
@@ -248,19 +251,17 @@ async def test_a_deletion_that_comes_again_spares_the_successor(door: Door) -> N
     await until_idle(door)
     await door.create(id="one", name="successor")
     await again(door, "delete", {"id": "one"}, key)
-    assert await buried(door) == []
+    assert await dead_letters(door) == []
     assert (await door.get("one"))[f"{P}name"] == "successor"
 
 
-async def test_a_creation_that_comes_again_does_not_bring_back_what_was_deleted(
-    door: Door,
-) -> None:
+async def test_a_creation_that_comes_again_does_not_bring_back_what_was_deleted(door: Door) -> None:
     body = entry(id="one")
     key = await send(door, "create", body)
     await until_idle(door)
     await door.call("DELETE", "/container_registry/one")
     await again(door, "create", body, key)
-    assert await buried(door) == []
+    assert await dead_letters(door) == []
     assert await door.found({}) == []
 
 
@@ -292,20 +293,18 @@ async def test_a_check_that_nobody_asked_for_names_the_queue_and_one_that_was_as
 
 async def test_an_outbox_left_by_a_crash_is_sent_by_the_sweep(door: Door, yard: Yard) -> None:
     """Deletion included: its record stays until the event is out."""
-    async with Outbox(yard.store, BrokenBus()) as outbox:
+    async with Outbox(yard.records.store, BrokenBus()) as outbox:
         entries = Registries(
-            yard.store,
-            yard.directory.entries._search,
-            outbox,
-            yard.secrets,
+            Records(yard.records.store, outbox),
+            yard.registries.service._search,
+            yard.secrets.service,
             yard.settings,
-            yard.clock,
         )
         caller = principal(door.org)
-        await entries.create(caller, entry(id="crashed"))
+        await entries.create(caller, wire.read(entry(id="crashed")))
         await entries.delete(caller, "crashed")
     assert await door.events("crashed") == []
-    await yard.outbox.sweep(KINDS, yard.clock())
+    await yard.records.outbox.sweep(KINDS, yard.records.clock())
     told = await door.events("crashed")
     assert kinds(told)[:2] == ["created", "deleted"]
     assert json.loads(told[1].data)["id"] == "crashed"

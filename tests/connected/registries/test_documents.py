@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.rules import registry_entries
-from pipeline.services import Services as Yard
-from tests.support.registry_door import URL, Door, P, entry, kinds, principal
-from tests.support.registry_values import FORBIDDEN, RIGHT, WRONG
+from api.registry_db import documents
+from pipeline.bootstrap.control_plane import Services as Yard
+from pipeline.registries import wire
+from tests.support.registries.registry_door import URL, Door, P, entry, kinds
+from tests.support.registries.registry_values import FORBIDDEN, RIGHT, WRONG
+from tests.support.tenants import principal
 
-KEYS = [
-    {"": 1},
-    {"$set": 1},
-    {"a.b": 1},
-    {"a": {"b": [{"$c": 1}]}},
-    {"a": [[{"": 1}]]},
-    {".": 1},
-]
+KEYS = [{"": 1}, {"$set": 1}, {"a.b": 1}, {"a": {"b": [{"$c": 1}]}}, {"a": [[{"": 1}]]}, {".": 1}]
 
 
 async def is_refused(door: Door, body: Any) -> bool:
@@ -135,8 +130,8 @@ async def test_no_forbidden_address_gets_in(door: Door, url: str) -> None:
 
 
 async def test_before_the_first_check_health_is_null(yard: Yard, org: str) -> None:
-    made = await yard.directory.entries.create(principal(org), entry())
-    assert registry_entries.shown(made.model_dump())[f"{P}health"] is None
+    made = await yard.registries.service.create(principal(org), wire.read(entry()))
+    assert documents.shown(made.model_dump())[f"{P}health"] is None
 
 
 async def test_what_a_stored_entry_lacks_reads_as_its_default(door: Door, yard: Yard) -> None:
@@ -146,6 +141,6 @@ async def test_what_a_stored_entry_lacks_reads_as_its_default(door: Door, yard: 
     record = await door.record(id)
     fields = [f"{P}{name}" for name in ("config", "storage_info", "secret", "image_prefix")]
     unset = {"$unset": dict.fromkeys(fields, "")}
-    await yard.store.update(type(record), record.uuid, org=door.org, guard={}, update=unset)
+    await yard.records.store.update(type(record), record.uuid, org=door.org, guard={}, update=unset)
     assert await door.get(id) == whole
     assert (await door.query({})).json()["data"] == [whole]

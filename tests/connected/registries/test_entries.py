@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.registry_door import URL, Door, P, data, entry, kinds
+from tests.support.registries.registry_door import URL, Door, P, data, entry, kinds
 from tests.support.waiting import eventually
 
 SAMPLE = {
@@ -183,8 +183,8 @@ async def test_what_was_deleted_keeps_no_content_and_is_purged(door: Door, yard:
     await door.call("DELETE", f"/container_registry/{id}")
     left = await door.record(id)
     assert left.deleted
-    assert left.container_registry_metadata == {}
-    assert left.container_registry_tags == []
+    assert left.metadata == {}
+    assert left.tags == []
 
 
 async def test_an_offline_registry_is_accepted_and_gets_its_first_result(door: Door) -> None:

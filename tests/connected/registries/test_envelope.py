@@ -9,18 +9,19 @@ from datetime import timedelta
 import pytest
 from fastapi import FastAPI
 
-from pipeline.core.access import Access
-from pipeline.services import Services as Yard
+from pipeline.access.service import Access
+from pipeline.bootstrap.control_plane import Services as Yard
+from pipeline.records.kernel import Records
 from schemas.access import Role
-from tests.support.registry_door import (
+from tests.support.registries.registry_door import (
     Door,
     P,
     anonymous,
     assert_envelope,
     client,
     entry,
-    principal,
 )
+from tests.support.tenants import Tenant, principal
 
 CALLS = [
     ("POST", "/container_registry"),
@@ -80,13 +81,18 @@ async def test_a_token_that_was_revoked_or_ran_out_is_invalid(
     app: FastAPI, yard: Yard, org: str
 ) -> None:
     caller = principal(org)
-    revoked = await yard.access.issue(
-        caller, name="revoked", role=Role.ADMIN, kind="api-key", ttl_s=None
+    revoked = await yard.access.tokens.issue(caller, name="revoked", role=Role.ADMIN)
+    await yard.access.tokens.revoke(caller, revoked.token.uuid)
+    yesterday = Access(
+        Records(
+            yard.records.store,
+            yard.records.outbox,
+            lambda: yard.records.clock() - timedelta(days=1),
+        ),
+        yard.settings,
     )
-    await yard.access.revoke(caller, revoked.token.uuid)
-    yesterday = Access(yard.store, yard.settings, lambda: yard.clock() - timedelta(days=1))
-    over = await yesterday.issue(caller, name="over", role=Role.ADMIN, kind="jwt", ttl_s=3600)
-    for text in (revoked.text, over.text):
+    over = await Tenant(yesterday, org).key(kind="jwt", ttl_s=3600)
+    for text in (revoked.text, over):
         async with anonymous(app, Authorization=f"Bearer {text}") as http:
             for method, path in CALLS:
                 answer = await http.request(method, path, json={})

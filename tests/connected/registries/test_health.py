@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from schemas.registry import RegistryHealth
-from tests.support.locked_registry import PASSWORD, USER
-from tests.support.raw_server import Talk, saying, serving
-from tests.support.registry_door import Door, P, data, kinds
+from tests.support.http.raw_server import Talk, saying, serving
+from tests.support.registries.locked_registry import PASSWORD, USER
+from tests.support.registries.registry_door import Door, P, data, kinds
 from tests.support.waiting import eventually
 
 KEYS = {
@@ -295,7 +295,7 @@ async def test_the_last_hundred_checks_are_kept(door: Door, yard: Any) -> None:
     await door.check(id)
     registry = await door.record(id)
     for _ in range(103):
-        await yard.directory.checks.check(registry, actor="test")
+        await yard.registries.checks.check(registry, actor="test")
     answer = await door.http.get(f"/yard/v1/registries/{id}/checks")
     items = answer.json()["items"]
     assert len(items) == 100
@@ -313,7 +313,7 @@ async def test_a_registry_that_moved_while_it_was_looked_at_keeps_no_stale_resul
     await door.check(id)
     old = await door.record(id)
     await door.updated(id, {f"{P}public_url": "http://nowhere.invalid"})
-    await yard.directory.checks.check(old, actor="test")
+    await yard.registries.checks.check(old, actor="test")
     assert (await door.check(id))["url"] == "http://nowhere.invalid"
     last = [event for event in await door.events(id) if event.subject.endswith(".checked")][-1]
     assert data(last)["health"]["url"] == "http://nowhere.invalid"
@@ -333,11 +333,11 @@ async def test_a_check_that_began_earlier_does_not_overwrite_a_later_one(
     async with serving(waits) as server:
         id = await door.create(public_url=f"http://127.0.0.1:{server.port}")
         registry = await door.record(id)
-        early = asyncio.create_task(yard.directory.checks.check(registry, actor="test"))
+        early = asyncio.create_task(yard.registries.checks.check(registry, actor="test"))
         await begun.wait()
-        later = yard.clock() + timedelta(seconds=1)
+        later = yard.records.clock() + timedelta(seconds=1)
         newer = RegistryHealth(reachable=False, url="http://x", checked_at=later)
-        await yard.store.change(await door.record(id), {f"{P}health": newer}, at=later)
+        await yard.records.store.change(await door.record(id), {"health": newer}, at=later)
         gate.set()
         await early
     assert (await door.get(id))[f"{P}health"]["reachable"] is False

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.bootstrap.control_plane import Services as Yard
+from pipeline.bootstrap.control_plane import open_services
 from pipeline.errors import InvalidInput
-from pipeline.services import Services as Yard
-from pipeline.services import open_services
-from tests.support.certificates import Authority
-from tests.support.locked_registry import PASSWORD, USER
-from tests.support.raw_server import Talk, saying, serving
-from tests.support.registry_door import Door, P, entry, principal
+from pipeline.registries import wire
+from tests.support.http.certificates import Authority
+from tests.support.http.raw_server import Talk, saying, serving
+from tests.support.registries.locked_registry import PASSWORD, USER
+from tests.support.registries.registry_door import Door, P, entry
+from tests.support.tenants import principal
 
 FORBIDDEN = [
     "169.254.169.254",
@@ -90,7 +92,7 @@ async def test_private_and_loopback_addresses_need_the_setting(
 ) -> None:
     given = entry(public_url=f"http://{host}:5001")
     with pytest.raises(InvalidInput, match="MODELYARD_ALLOW_PRIVATE_ADDRESSES"):
-        await strict.directory.entries.create(principal(door.org), given)
+        await strict.registries.service.create(principal(door.org), wire.read(given))
     await door.create(public_url=given[f"{P}public_url"])
 
 
@@ -101,7 +103,7 @@ async def test_a_name_of_a_private_address_is_blocked_without_the_setting(
         id = await door.create(public_url=f"http://localhost:{server.port}")
         assert (await door.check(id))["oci"] is True
         reached = server.connections
-        await strict.directory.checks.check(await door.record(id), actor="test")
+        await strict.registries.checks.check(await door.record(id), actor="test")
         health = (await door.get(id))[f"{P}health"]
         assert (health["reachable"], health["error_kind"]) == (False, "blocked")
         assert health["status_code"] is None
@@ -123,7 +125,7 @@ async def test_a_redirect_to_a_private_address_is_blocked_without_the_setting(
             assert there.heads
             there.heads.clear()
             async with open_services(settings, name="own") as yard:
-                await yard.directory.checks.check(await door.record(id), actor="test")
+                await yard.registries.checks.check(await door.record(id), actor="test")
     health = (await door.get(id))[f"{P}health"]
     assert (health["reachable"], health["status_code"]) == (True, 302)
     assert (health["reason"], health["error_kind"]) == ("Found", "blocked")
@@ -133,9 +135,7 @@ async def test_a_redirect_to_a_private_address_is_blocked_without_the_setting(
 async def test_a_certificate_of_nobody_known_is_a_fault_of_tls(door: Door) -> None:
     ok = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     async with serving(ok, tls=Authority().server("localhost")) as server:
-        health = await door.check(
-            await door.create(public_url=f"https://localhost:{server.port}"),
-        )
+        health = await door.check(await door.create(public_url=f"https://localhost:{server.port}"))
     assert (health["reachable"], health["error_kind"]) == (False, "tls")
     assert (health["status_code"], health["oci"]) == (None, False)
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from api.app import create
-from pipeline.stack.mongod import MongodPiece
-from pipeline.stack.nats import NatsPiece
-from tests.support.api_process import settings
-from tests.support.registry_door import Door, client, entry
+from pipeline.stack.pieces.mongod import MongodPiece
+from pipeline.stack.pieces.nats import NatsPiece
+from tests.support.http.api_process import settings
+from tests.support.registries.registry_door import Door, client, entry
 from tests.support.waiting import eventually
 
 CALLS: list[tuple[str, str, Any]] = [

@@ -13,8 +13,8 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create
-from pipeline.services import Services as Yard
-from tests.support.registry_door import Door, P, client
+from pipeline.bootstrap.control_plane import Services as Yard
+from tests.support.registries.registry_door import Door, P, client
 
 META = f"{P}metadata"
 TAGS = f"{P}tags"
@@ -65,6 +65,7 @@ FOUND: list[tuple[Any, list[str]]] = [
     ({f"{META}.n": {"$ne": 1}}, ["r2", "r3", "r4"]),
     ({f"{META}.x": None}, ["r1", "r2", "r3", "r4"]),
     ({f"{META}.x": {"$exists": True}}, ["r2"]),
+    ({f"{META}.x": {"$exists": 1}}, ["r2"]),
     ({f"{META}.nested.a.b": 1}, ["r3"]),
     ({f"{META}.nested": {"a": {"b": 1}}}, ["r3"]),
     ({f"{META}.nested": {"a": {"b": 1, "c": 2}}}, []),
@@ -156,7 +157,7 @@ REFUSED: list[Any] = [
     {TAGS: {"$size": "1"}},
     {TAGS: {"$size": True}},
     {TAGS: {"$elemMatch": []}},
-    {NAME: {"$exists": 1}},
+    {NAME: {"$exists": "1"}},
     {NAME: {"$not": "x"}},
     {NAME: {"$not": {}}},
     {"$and": []},

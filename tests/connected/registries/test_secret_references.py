@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.registry_door import Door, P, entry
+from tests.support.registries.registry_door import Door, P, entry
 
 IN_USE = {"detail": "Secret is in use and cannot be deleted."}
 GONE = {"detail": "Secret deleted successfully."}
@@ -74,11 +74,7 @@ async def test_another_organisations_entries_do_not_count(door: Door, other: Doo
 
 @pytest.mark.parametrize(
     "body",
-    [
-        {f"{P}secret": None},
-        {"$set": {f"{P}secret": None}},
-        {"$unset": {f"{P}secret": ""}},
-    ],
+    [{f"{P}secret": None}, {"$set": {f"{P}secret": None}}, {"$unset": {f"{P}secret": ""}}],
     ids=str,
 )
 async def test_an_entry_lets_go_of_its_secret(door: Door, body: Any) -> None:

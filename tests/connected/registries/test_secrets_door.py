@@ -11,8 +11,10 @@ import pytest
 from fastapi import FastAPI
 
 from schemas.access import Role
-from tests.support.locked_registry import PASSWORD, USER
-from tests.support.registry_door import Door, anonymous, client
+from tests.support.events import stored_events
+from tests.support.registries.locked_registry import PASSWORD, USER
+from tests.support.registries.registry_door import Door, anonymous, client
+from tests.support.tenants import principal
 from tests.support.waiting import eventually
 
 SECRETS = "/accounts/secrets/"
@@ -45,7 +47,7 @@ async def test_a_secret_is_kept_read_and_deleted(door: Door) -> None:
     assert secret == {
         "name": "mine",
         "secret_type": "registry",
-        "org": door.org,
+        "org": await door.org_uuid(),
         "reference_count": 0,
         "is_simplismart_managed": False,
         "is_system_generated": False,
@@ -91,27 +93,18 @@ async def test_the_kinds_are_described(door: Door) -> None:
 
 
 WRONG: list[tuple[Any, Any]] = [
-    (
-        {},
-        {name: ["This field is required."] for name in ("name", "secret_type", "data")},
-    ),
+    ({}, {name: ["This field is required."] for name in ("name", "secret_type", "data")}),
     (
         {"name": None, "secret_type": None, "data": None},
         {name: ["This field may not be null."] for name in ("name", "secret_type", "data")},
     ),
     (BODY | {"name": "  "}, {"name": ["This field may not be blank."]}),
     (BODY | {"name": 7}, {"name": ["Not a valid string."]}),
-    (
-        BODY | {"name": "x" * 256},
-        {"name": ["Ensure this field has no more than 255 characters."]},
-    ),
+    (BODY | {"name": "x" * 256}, {"name": ["Ensure this field has no more than 255 characters."]}),
     (BODY | {"secret_type": "vault"}, {"secret_type": ['"vault" is not a valid choice.']}),
     (BODY | {"data": {}}, {"data": [f"{n} is required." for n in DATA]}),
     (BODY | {"data": DATA | {"password": ""}}, {"data": ["password is required."]}),
-    (
-        BODY | {"secret_type": "depot", "data": {"username": "a"}},
-        {"data": ["token is required."]},
-    ),
+    (BODY | {"secret_type": "depot", "data": {"username": "a"}}, {"data": ["token is required."]}),
     (
         {"name": "", "secret_type": "vault", "data": DATA},
         {
@@ -179,7 +172,8 @@ async def test_another_organisation_in_the_body_comes_before_field_errors(door: 
     for org in ("other", 7):
         answer = await call(door, "POST", SECRETS, json={"org": org})
         assert answer.status_code == 403
-    for org in (door.org, "", None):
+    uuid = await door.org_uuid()
+    for org in (door.org, uuid, uuid.upper(), "", None):
         answer = await call(door, "POST", SECRETS, json={"org": org})
         assert answer.status_code == 400
 
@@ -281,7 +275,7 @@ async def test_new_credentials_are_tried_once_and_the_finding_is_noted(
     }
     events = [
         event
-        async for event in door.services.bus.read(0, door.org)
+        async for event in stored_events(door.services.bus, door.org)
         if ".secret." in event.subject and event.subject.endswith(".checked")
     ]
     assert len(events) == 4
@@ -324,10 +318,27 @@ async def test_null_is_told_from_what_is_no_json(door: Door) -> None:
 
 
 async def test_only_the_installations_own_turn_the_key(app: FastAPI, door: Door) -> None:
-    home = app.state.services.settings.org_id
+    home = app.state.services.settings.org
     for org, role in ((door.org, Role.MEMBER), (home, Role.MEMBER), (home, Role.NODE)):
         async with await client(app, org, role) as http:
             assert (await http.post("/yard/v1/secrets/rotate-key")).status_code == 403
     async with await client(app, home, Role.ADMIN) as http:
         answer = await http.post("/yard/v1/secrets/rotate-key")
     assert (answer.status_code, answer.json()["unreadable"]) == (200, [])
+
+
+async def test_a_secret_that_is_not_listed_is_unknown(door: Door) -> None:
+    made = await door.services.secrets.service.create(principal(door.org), **BODY, is_listed=False)
+    missing = {"detail": "Secret not found."}
+    for method in ("GET", "DELETE"):
+        answer = await door.http.request(method, f"{SECRETS}{made.uuid}/")
+        assert (answer.status_code, answer.json()) == (404, missing)
+        for wanted in (made.uuid, made.name):
+            answer = await door.http.request(method, f"/yard/v1/secrets/{wanted}")
+            assert answer.status_code == 404
+    repo = {"name": "mine", "runtime_gpus": 0, "docker_tag": "1", "registry_path": "team/model"}
+    answer = await door.http.post(
+        "/models/client/model-repos/", json=repo | {"source_secret": made.uuid}
+    )
+    told = {"source_secret": [f'Invalid pk "{made.uuid}" - object does not exist.']}
+    assert (answer.status_code, answer.json()) == (400, {"detail": told})

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.registries import Registries
-from tests.support.locked_registry import PASSWORD, USER
-from tests.support.registry_door import Door, P, data, kinds, principal
+from pipeline.registries import wire
+from pipeline.registries.service import Registries
+from tests.support.registries.locked_registry import PASSWORD, USER
+from tests.support.registries.registry_door import Door, P, data, kinds
+from tests.support.tenants import principal
 from tests.support.waiting import eventually
 
 META = f"{P}metadata"
@@ -255,13 +257,15 @@ async def test_fifty_concurrent_updates_all_count(door: Door, id: str) -> None:
 
 async def test_two_processes_do_not_overwrite_each_other(door: Door, id: str, yard: Any) -> None:
     """The guard of the write decides, not the turns that one process takes."""
-    known = yard.directory.entries
+    known = yard.registries.service
 
     async def bump(entries: Registries) -> None:
-        await entries.update(principal(door.org), id, {"$inc": {f"{META}.count": 1}})
+        await entries.update(
+            principal(door.org), id, wire.read_update({"$inc": {f"{META}.count": 1}})
+        )
 
     several = [
-        Registries(yard.store, known._search, yard.outbox, yard.secrets, yard.settings, yard.clock)
+        Registries(yard.records, known._search, yard.secrets.service, yard.settings)
         for _ in range(8)
     ]
     await asyncio.gather(*(bump(entries) for entries in several for _ in range(3)))
@@ -310,10 +314,7 @@ async def test_a_changed_secret_is_tried_at_once(door: Door, locked_host: str) -
         await eventually(is_known)
 
     await until(None)
-    for body, expected in (
-        ({f"{P}secret": secret}, True),
-        ({"$unset": {f"{P}secret": ""}}, None),
-    ):
+    for body, expected in (({f"{P}secret": secret}, True), ({"$unset": {f"{P}secret": ""}}, None)):
         await door.updated(id, body)
         await until(expected)
     told = [event for event in await door.events(id) if event.subject.endswith(".updated")]

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipeline.adapters.bus import Bus
-from pipeline.adapters.store import Store
-from pipeline.core.outbox import Outbox
-from pipeline.core.secrets import Secrets
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.store import Store
+from pipeline.records.kernel import Records
+from pipeline.records.messages import Outbox
+from pipeline.secrets.service import Secrets
 from tests.support.access import Clock
 from tests.support.secrets import settings
 
@@ -25,4 +26,4 @@ async def outbox(store: Store, bus: Bus) -> AsyncIterator[Outbox]:
 
 @pytest.fixture
 def secrets(store: Store, outbox: Outbox, clock: Clock) -> Secrets:
-    return Secrets(store, outbox, settings(), clock)
+    return Secrets(Records(store, outbox, clock), settings())

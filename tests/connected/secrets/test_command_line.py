@@ -15,14 +15,14 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from api.app import create
-from cli.secrets import app
-from pipeline.adapters.store import Store
-from pipeline.rules.vault import Vault
+from cli.commands.secrets import app
+from pipeline.adapters.store.store import Store
+from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
 from schemas.secret import Secret
-from tests.support.api_process import ORG, log_in, settings
+from tests.support.http.api_process import ORG, log_in, settings
+from tests.support.http.serving import serving
 from tests.support.secrets import HIDDEN, HOST, NEW_KEY, OLD_KEY
-from tests.support.serving import serving
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def test_a_secret_is_added_listed_and_deleted_and_never_shown(env: dict[st
     assert (code, said) == (0, f"kept for {HOST}\n")
     code, out, said = await call(env, *add, given="other")
     assert (code, out) == (1, "")
-    assert "Secret with this name already exists for this organization." in said
+    assert "There is a secret mine already" in said
     hub = ("add", "hub", "--type", "docker_hub", "--username", "ada", "--password-stdin")
     assert (await call(env, *hub, given=HIDDEN))[0] == 0
     code, listed, _ = await call(env, "list", "--json")
@@ -85,7 +85,7 @@ async def test_what_is_wrong_with_a_secret_is_told_by_field(env: dict[str, str])
     wrong = ("add", "mine", "--server", "http://x/y", "--username", "a:b", "--password-stdin")
     code, out, said = await call(env, *wrong, given="")
     assert (code, out) == (2, "")
-    for told in ("username must not contain a colon.", "password is required."):
+    for told in ("username must not contain a colon;", "password is required."):
         assert told in said
 
 

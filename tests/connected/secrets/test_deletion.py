@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from pipeline.adapters.store import Store
-from pipeline.core.outbox import Outbox
-from pipeline.core.secrets import Secrets
+from pipeline.adapters.store.store import Store
 from pipeline.errors import Conflict, NotFound
+from pipeline.records.messages import Outbox
+from pipeline.secrets.service import Secrets
 from schemas.image import Image
 from schemas.secret import Secret
 from schemas.states import ImageStatus
@@ -36,9 +36,16 @@ async def test_undeleted_images_count_as_references(
 async def test_a_secret_in_use_stays(store: Store, secrets: Secrets) -> None:
     kept = await keep(secrets)
     used = await store.insert(image(secret=kept.uuid))
-    with pytest.raises(Conflict, match="Secret is in use and cannot be deleted"):
+    with pytest.raises(Conflict, match=r"The secret mine is in use: .* \(image model\)"):
         await secrets.delete(ADA, kept.uuid)
-    await store.delete(type(used), used.uuid, org="acme")
+    others = [await store.insert(image(secret=kept.uuid, name=f"m{n}")) for n in range(6)]
+    # All were made within a millisecond or two: which five are the newest is not said.
+    named = r"\((image (model|m\d), ){5}and others\)"
+    with pytest.raises(Conflict, match=named) as refused:
+        await secrets.delete(ADA, kept.uuid)
+    assert refused.value.facts["reference_count"] == 7
+    for user in (used, *others):
+        await store.delete(type(user), user.uuid, org="acme")
     await secrets.delete(ADA, kept.uuid)
 
 
@@ -106,19 +113,19 @@ async def test_a_reference_made_while_the_deletion_counts_is_not_overlooked(
     store: Store, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = await keep(secrets)
-    count = store.count
+    find = store.find
     raced = False
 
-    async def count_and_be_overtaken(*args: object, **kwargs: object) -> int:
+    async def find_and_be_overtaken(*args: object, **kwargs: object) -> list[Image]:
         nonlocal raced
-        counted = await count(*args, **kwargs)  # type: ignore[arg-type]
+        found = await find(*args, **kwargs)  # type: ignore[arg-type]
         if not raced:
             raced = True
             async with secrets.held("acme", kept.uuid):
                 await store.insert(image(secret=kept.uuid))
-        return counted
+        return found  # type: ignore[return-value]
 
-    monkeypatch.setattr(store, "count", count_and_be_overtaken)
+    monkeypatch.setattr(store, "find", find_and_be_overtaken)
     with pytest.raises(Conflict):
         await secrets.delete(ADA, kept.uuid)
     assert (await secrets.get(ADA, kept.uuid)).reference_count == 1

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.adapters.store import Store
-from pipeline.core import secret_rotation
-from pipeline.core.outbox import Outbox
-from pipeline.core.secrets import Secrets
+from pipeline.adapters.store.store import Store
 from pipeline.errors import Misconfigured, StoreUnavailable
+from pipeline.records.kernel import Records
+from pipeline.records.messages import Outbox
+from pipeline.secrets import service as secret_service
+from pipeline.secrets.service import Secrets
 from schemas.secret import Secret
 from tests.support.access import Clock
 from tests.support.secrets import ADA, EVE, HIDDEN, HOST, NEW_KEY, OLD_KEY, keep, settings
@@ -21,12 +22,12 @@ from tests.support.secrets import ADA, EVE, HIDDEN, HOST, NEW_KEY, OLD_KEY, keep
 @pytest.fixture
 def both(store: Store, outbox: Outbox, clock: Clock) -> Secrets:
     """Seals with the new key and still opens with the old one."""
-    return Secrets(store, outbox, settings(f"{NEW_KEY},{OLD_KEY}"), clock)
+    return Secrets(Records(store, outbox, clock), settings(f"{NEW_KEY},{OLD_KEY}"))
 
 
 @pytest.fixture
 def only_new(store: Store, outbox: Outbox, clock: Clock) -> Secrets:
-    return Secrets(store, outbox, settings(NEW_KEY), clock)
+    return Secrets(Records(store, outbox, clock), settings(NEW_KEY))
 
 
 async def opens(secrets: Secrets, org: str, uuid: str) -> bool:
@@ -40,7 +41,7 @@ async def test_after_rotation_the_old_key_can_go(
     mine, theirs = await keep(secrets), await keep(secrets, EVE)
     with pytest.raises(Misconfigured, match="lacks the key 'k1'"):
         await opens(only_new, "acme", mine.uuid)
-    assert await both.rotate_keys() == secret_rotation.Rotation(2, ())
+    assert await both.rotate_keys() == secret_service.Rotation(2, ())
     assert await opens(only_new, "acme", mine.uuid)
     assert await opens(only_new, "other", theirs.uuid)
 
@@ -48,7 +49,7 @@ async def test_after_rotation_the_old_key_can_go(
 async def test_a_rotation_goes_on_where_the_last_one_stopped(
     secrets: Secrets, both: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secret_rotation, "BATCH", 2)
+    monkeypatch.setattr(secret_service, "ROTATED_AT_ONCE", 2)
     for number in range(3):
         await keep(secrets, name=f"old-{number}")
     await keep(both, name="new")
@@ -71,14 +72,14 @@ async def test_a_rotation_that_was_cut_off_is_finished_by_the_next(
         patch.setattr(store, "update", update_until_the_store_goes)
         with pytest.raises(StoreUnavailable):
             await both.rotate_keys()
-    assert await both.rotate_keys() == secret_rotation.Rotation(4, ())
+    assert await both.rotate_keys() == secret_service.Rotation(4, ())
     assert all([await opens(only_new, "acme", each.uuid) for each in made])
 
 
 async def test_secrets_are_made_used_and_deleted_while_the_key_is_rotated(
     secrets: Secrets, both: Secrets, only_new: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secret_rotation, "BATCH", 2)
+    monkeypatch.setattr(secret_service, "ROTATED_AT_ONCE", 2)
     old = [await keep(secrets, name=f"old-{number}") for number in range(10)]
 
     async def use(uuid: str) -> bool:
@@ -91,7 +92,7 @@ async def test_secrets_are_made_used_and_deleted_while_the_key_is_rotated(
         *(keep(both, name=f"new-{number}") for number in range(5)),
         *(both.delete(ADA, each.uuid) for each in old[5:]),
     )
-    assert isinstance(done, secret_rotation.Rotation)
+    assert isinstance(done, secret_service.Rotation)
     assert used[:5] == [True] * 5
     assert done.unreadable == ()
     left = await both.list(ADA)
@@ -113,7 +114,7 @@ async def test_without_a_key_there_is_nothing_to_rotate_to(
 ) -> None:
     kept = await keep(secrets)
     with pytest.raises(Misconfigured, match="MODELYARD_ENCRYPTION_KEYS is empty"):
-        await Secrets(store, outbox, settings(""), clock).rotate_keys()
+        await Secrets(Records(store, outbox, clock), settings("")).rotate_keys()
     assert await opens(secrets, "acme", kept.uuid)
 
 
@@ -147,4 +148,4 @@ async def test_what_no_key_opens_is_reported_and_does_not_stop_the_rest(
 async def test_deleted_secrets_are_left_alone(secrets: Secrets, both: Secrets) -> None:
     kept = await keep(secrets)
     await secrets.delete(ADA, kept.uuid)
-    assert await both.rotate_keys() == secret_rotation.Rotation(0, ())
+    assert await both.rotate_keys() == secret_service.Rotation(0, ())

@@ -11,10 +11,8 @@ from uuid import UUID
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from pipeline.adapters.bus import Bus
-from pipeline.adapters.store import Store
-from pipeline.core.outbox import Outbox
-from pipeline.core.secrets import Secrets
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.store import Store
 from pipeline.errors import (
     AlreadyExists,
     Conflict,
@@ -26,8 +24,12 @@ from pipeline.errors import (
     YardError,
 )
 from pipeline.ports import Credentials
+from pipeline.records.kernel import Records
+from pipeline.records.messages import Outbox
+from pipeline.secrets.service import Secrets
 from schemas.secret import Secret, SecretSummary
 from tests.support.access import Clock
+from tests.support.events import stored_events
 from tests.support.secrets import ADA, EVE, HIDDEN, HOST, keep, settings
 
 
@@ -101,7 +103,7 @@ async def test_a_name_lives_once_in_an_organisation_and_is_free_after_deletion(
     secrets: Secrets,
 ) -> None:
     kept = await keep(secrets)
-    with pytest.raises(AlreadyExists, match="Secret with this name already exists"):
+    with pytest.raises(AlreadyExists, match="There is a secret mine already"):
         await keep(secrets)
     await secrets.delete(ADA, kept.uuid)
     assert (await keep(secrets)).uuid != kept.uuid
@@ -144,16 +146,16 @@ async def test_a_uuid_wins_over_a_name_that_looks_like_it(secrets: Secrets) -> N
 async def test_bad_input_is_told_by_field(secrets: Secrets) -> None:
     with pytest.raises(InvalidInput) as caught:
         await secrets.create(ADA, name="", secret_type="registry", data={"username": "ada"})
-    assert caught.value.facts["errors"] == {
-        "name": ["This field may not be blank."],
-        "data": ["server is required.", "password is required."],
-    }
+    assert caught.value.message == (
+        "The secret cannot be kept: name must not be blank; data server is required;"
+        " data password is required."
+    )
 
 
 async def test_without_an_encryption_key_nothing_is_kept(
     store: Store, outbox: Outbox, clock: Clock
 ) -> None:
-    keyless = Secrets(store, outbox, settings(""), clock)
+    keyless = Secrets(Records(store, outbox, clock), settings(""))
     with pytest.raises(Misconfigured, match="MODELYARD_ENCRYPTION_KEYS"):
         await keep(keyless)
     assert await store.count(Secret, org="acme") == 0
@@ -174,7 +176,7 @@ async def test_a_ciphertext_copied_to_another_secret_does_not_open(
 async def test_creation_and_deletion_are_announced(bus: Bus, secrets: Secrets) -> None:
     kept = await keep(secrets)
     await secrets.delete(ADA, kept.uuid)
-    subjects = [event.subject async for event in bus.read(0, "acme")]
+    subjects = [event.subject async for event in stored_events(bus, "acme")]
     assert subjects == [
         f"yard.evt.acme.secret.{kept.uuid}.created",
         f"yard.evt.acme.secret.{kept.uuid}.deleted",
@@ -182,11 +184,7 @@ async def test_creation_and_deletion_are_announced(bus: Bus, secrets: Secrets) -
 
 
 async def test_the_value_shows_up_nowhere(
-    store: Store,
-    bus: Bus,
-    secrets: Secrets,
-    mongo_url: str,
-    caplog: pytest.LogCaptureFixture,
+    store: Store, bus: Bus, secrets: Secrets, mongo_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     kept = await keep(secrets)
@@ -198,7 +196,7 @@ async def test_the_value_shows_up_nowhere(
         await keep(secrets, name="new", server="a/b", username="a:b")
     errors.append(wrong.value)
     await secrets.delete(ADA, kept.uuid)
-    events = [event.data async for event in bus.read(0, "acme")]
+    events = [event.data async for event in stored_events(bus, "acme")]
     stored = await store.find(Secret, org="acme")
     said = [caplog.text, repr(kept), repr(credentials), repr(stored), repr(events)]
     said += [f"{error!r} {error} {error.facts}" for error in errors]

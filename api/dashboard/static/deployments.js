@@ -1,0 +1,73 @@
+// Deployments: replicas of one image that are kept answering.
+
+import { call } from "./api.js";
+import { age, badge, code, link, make, pairs, plural, soft } from "./dom.js";
+import { doing } from "./notices.js";
+import { nameColumn, reasonText } from "./pages.js";
+import { Scaling, lastInWords, ruleInWords } from "./scaling.js";
+
+export const deployments = {
+  path: "deployments",
+  title: "Deployments",
+  filters: ["status"],
+  statuses: ["DEPLOYING", "DEPLOYED", "DEGRADED", "FAILED", "SCALED_DOWN", "DELETING"],
+  empty: "No deployments yet. Make one: modelyard deployments create.",
+  hasEvents: true,
+  name: deployment => deployment.name,
+  acting: ({ status, desired }) => [status, desired],
+  actions,
+  columns: () => [
+    nameColumn("Deployment", "deployments", "uuid", ({ name, reason }) => [name, reason],
+      ([reason]) => [reasonText(reason)]),
+    { title: "Status", read: ({ status }) => status, show: status => badge(status) },
+    { title: "Replicas", read: replicas, show: showReplicas },
+    { title: "Age", read: ({ created_at: at }) => at, show: age },
+  ],
+  facts: () => [
+    { title: "Status", read: ({ status }) => status, show: status => badge(status) },
+    { title: "Reason", read: ({ reason }) => reason, show: reasonText },
+    { title: "Given up", read: ({ blame }) => blame, show: reasonText },
+    { title: "Replicas", read: replicas, show: showReplicas },
+    { title: "Scaled by", read: ({ autoscale }) => autoscale, show: ruleInWords },
+    { title: "Last scaled", read: ({ scaling }) => scaling, show: lastInWords },
+    { title: "Image", read: ({ template }) => template.spec.image,
+      show: uuid => link(["images", uuid], uuid) },
+    { title: "Template", read: ({ template }) => [template.generation, template.made_at],
+      show: ([generation, at]) => [`number ${generation}, `, age(at)] },
+    { title: "Environment", read: ({ template }) => template.spec.env, show: pairs },
+    { title: "Earlier", read: ({ history }) => history.map(({ generation }) => generation),
+      show: numbers => `templates ${numbers.join(", ")}` },
+    { title: "Created", read: ({ created_at: at }) => at, show: age },
+    { title: "By", read: ({ created_by: by }) => by },
+    { title: "ID", read: ({ uuid }) => uuid, show: code },
+  ],
+  below({ id, own }, collection) {
+    const scaling = new Scaling(collection, id);
+    own(scaling);
+    return [scaling.element];
+  },
+};
+
+const replicas = one => [one.ready, one.replicas, one.min_replicas, one.max_replicas];
+
+const showReplicas = ([ready, wanted, least, most]) => [
+  make("div", {}, `${ready} of ${wanted} ready`), least === most ? "" : soft(`${least} to ${most}`),
+];
+
+function actions(deployment, collection, { may, id }) {
+  const { uuid, name, desired, status } = deployment;
+  if (desired === "DELETED" || status === "DELETED") return [];
+  const path = `deployments/${uuid}`;
+  const put = async (way, method = "POST") => collection.put(await call(`${path}${way}`, { method }));
+  const isUp = desired === "RUNNING";
+  return [
+    !isUp && may("deployment:write") ? doing("Start", () => put("/start")) : "",
+    id && isUp && may("deployment:write") ? doing("Restart", () => put("/restart")) : "",
+    isUp && may("deployment:write") ? doing("Stop", () => put("/stop"), {
+      title: "Stop deployment?", text: `All ${plural(deployment.replicas, "replica")} of ${name} will end.`,
+    }) : "",
+    may("deployment:write") ? doing("Delete", () => put("", "DELETE"), {
+      title: "Delete deployment?", text: `${name} will be removed, together with its replicas.`,
+    }) : "",
+  ];
+}

@@ -1,0 +1,109 @@
+"""The composition root of the agent beside one engine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.engine.docker import DockerEngine
+from pipeline.adapters.gpus import inventory
+from pipeline.adapters.http.guarded import GuardedHttp, Limits
+from pipeline.adapters.http.resolving import Rules
+from pipeline.agent.assets import Assets
+from pipeline.agent.container_care import Ask, ContainerCare, Probes, Restarts
+from pipeline.agent.container_io import ContainerIO
+from pipeline.agent.machine import Devices, HostPorts
+from pipeline.agent.orders import Ending, Launching
+from pipeline.agent.pulling import Pulling
+from pipeline.agent.reconciler import EngineReconciler, NodeContainers
+from pipeline.agent.registration import Registration, node_id
+from pipeline.agent.sampling import Sampling
+from pipeline.agent.service import Agent, Watching
+from pipeline.agent.volumes import NodeVolumes
+from pipeline.bootstrap import connect
+from pipeline.nodes.leases import Leases
+from pipeline.ports import Engine, GpuInventory
+from pipeline.records.kernel import Records
+from pipeline.secrets.service import Secrets
+from pipeline.settings import Settings
+
+
+@asynccontextmanager
+async def open_agent(settings: Settings) -> AsyncIterator[tuple[Agent, Bus]]:
+    """The agent of this machine's engine, and the broker that its orders come from."""
+    name = settings.node_name or socket.gethostname()
+    async with AsyncExitStack() as stack:
+        records, bus = await connect(stack, settings, f"agent-{name}")
+        engine = await stack.enter_async_context(DockerEngine.open(settings.docker_host))
+        http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
+        given = await stack.enter_async_context(GuardedHttp.open(asset_rules(settings)))
+        gpus, ask = inventory.select(settings), partial(_ask, http)
+        agent = build_agent(settings, records, engine, gpus, ask, given, name=name)
+        stack.push_async_callback(agent.close)
+        yield agent, bus
+
+
+def build_agent(
+    settings: Settings,
+    records: Records,
+    engine: Engine,
+    gpus: GpuInventory,
+    ask: Ask,
+    given: GuardedHttp,
+    *,
+    name: str,
+) -> Agent:
+    """Join the parts; contacts nobody. `given` fetches what users give addresses of.
+
+    The node's identity follows from its `name`. Raises Misconfigured for wrong node labels.
+    """
+    uuid = node_id(settings.installation, name)
+    devices = Devices(gpus, HostPorts(settings.container_bind))
+    secrets = Secrets(records, settings)
+    registration = Registration(records, engine, devices, secrets, settings, uuid=uuid, name=name)
+    containers = NodeContainers(records, Leases(records.store), node=uuid)
+    reconciler = EngineReconciler(engine, containers, settings)
+    assets = Assets(given, reconciler, settings)
+    pulled, store = registration.images_changed, records.store
+    pulling = Pulling(engine, store, secrets, containers, assets, settings=settings, pulled=pulled)
+    volumes = NodeVolumes(reconciler, records)
+    ending = Ending(reconciler, pulling, volumes)
+    care = ContainerCare(reconciler, devices)
+    retry_s = settings.restart_backoff_s
+    restarts = Restarts(care.restart, node=uuid, retry_s=retry_s, clock=records.clock)
+    probes = Probes(care, ask, node=uuid)
+    containers.followers += [restarts.follow, probes.follow]
+    return Agent(
+        settings=settings,
+        uuid=uuid,
+        registration=registration,
+        launching=Launching(reconciler, pulling, volumes, devices, settings),
+        ending=ending,
+        volumes=volumes,
+        watching=Watching(reconciler, ending, care),
+        io=ContainerIO(reconciler, store),
+        restarts=restarts,
+        probes=probes,
+        sampling=Sampling(
+            records.store, engine, devices, node=uuid, interval_s=settings.samples_interval_s
+        ),
+    )
+
+
+def asset_rules(settings: Settings) -> Rules:
+    """Where files for containers may come from."""
+    return Rules(
+        allow_local=False,
+        local_hosts=settings.asset_hosts,
+        local_networks=settings.asset_networks,
+        setting="MODELYARD_ASSET_ALLOW",
+    )
+
+
+async def _ask(http: GuardedHttp, url: str, timeout_s: float) -> int:
+    """What a container's health endpoint answers. Its redirects are not followed."""
+    limits = Limits(total_s=timeout_s, body_max_bytes=1024, redirects=0)
+    return (await http.request("GET", url, limits=limits)).status

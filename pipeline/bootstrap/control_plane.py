@@ -1,0 +1,382 @@
+"""The composition root of the API and the workers: opens adapters, joins them to resources."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.access.service import Access
+from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.disk.upload_files import UploadFiles
+from pipeline.adapters.grpc.client import GrpcModels
+from pipeline.adapters.http.guarded import GuardedHttp
+from pipeline.adapters.http.resolving import Rules
+from pipeline.adapters.http.streaming import StreamingHttp
+from pipeline.adapters.registry.client import RegistryClient
+from pipeline.adapters.registry.push import RegistryPush
+from pipeline.adapters.registry.tokens import RegistryTokens
+from pipeline.adapters.store.readings import Readings
+from pipeline.adapters.store.search import Search
+from pipeline.bootstrap import connect, letter_seal
+from pipeline.containers.agent_requests import ContainerFiles, Exec, Logs
+from pipeline.containers.changes import OverdueContainers
+from pipeline.containers.pulls import Pulls
+from pipeline.containers.service import Containers
+from pipeline.dead_letters.service import DeadLetters
+from pipeline.deployments.activation import Activation
+from pipeline.deployments.autoscaler import Autoscaler
+from pipeline.deployments.draining import DrainingNodes
+from pipeline.deployments.reconciler import DeploymentReconciler
+from pipeline.deployments.service import Deployments
+from pipeline.images import delivery_events
+from pipeline.images.ingest.ingest import Ingest
+from pipeline.images.ingest.service import Deliveries
+from pipeline.images.ownership import OwnRegistry
+from pipeline.images.removal import ImageRemoval
+from pipeline.images.service import Images
+from pipeline.images.validation import Validation
+from pipeline.models.deliveries import DeliverySecrets, ModelDeliveries
+from pipeline.models.jobs.calls import ModelCalls
+from pipeline.models.jobs.serving import ModelEndings, ServingJobs
+from pipeline.models.jobs.trials import LoadTests, TrialRuns
+from pipeline.models.runtime.client import GrpcDialect, ModelClient, RestDialect
+from pipeline.models.runtime.container_spec import ModelProtocol
+from pipeline.models.runtime.passthrough import ContainerCalls
+from pipeline.models.runtime.starts import ModelStarts
+from pipeline.models.service import ModelFiles, Models, ModelVersions
+from pipeline.nodes.leases import Leases
+from pipeline.nodes.service import Nodes
+from pipeline.oci import platforms
+from pipeline.organisations.service import Organisations
+from pipeline.own_registry.fence import RegistryFence
+from pipeline.placement.node_view import NodeView
+from pipeline.placement.service import Placement
+from pipeline.placement.sweeps import LostNodes, StaleLeases, WaitingContainers
+from pipeline.records import messages
+from pipeline.records.kernel import Records
+from pipeline.registries.checks import RegistryChecks, RegistryProbe
+from pipeline.registries.service import Registries, RegistryCatalogue
+from pipeline.secrets.login_check import SecretLogins
+from pipeline.secrets.service import Secrets
+from pipeline.settings import Settings
+from pipeline.uploads.ingesting import UploadIngest
+from pipeline.uploads.service import Uploads
+
+log = logging.getLogger(__name__)
+
+EVENT_VIEWS: Final = {delivery_events.VIEW: "api.models.views:event_facts"}
+"""What doors add to events. By name, since nothing here may import a door; not entry points: an
+installation whose metadata are older than its code would drop what a contract demands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the API and the workers stand on, by resource. Opened by `open_services`."""
+
+    settings: Settings
+    records: Records
+    bus: Bus
+    access: Access
+    organisations: Organisations
+    secrets: SecretServices
+    registries: RegistryServices
+    images: ImageServices
+    uploads: UploadServices
+    containers: ContainerServices
+    pulls: Pulls
+    placement: PlacementServices
+    models: ModelServices
+    deployments: DeploymentServices
+    dead_letters: DeadLetters
+
+
+@dataclass(frozen=True, slots=True)
+class SecretServices:
+    service: Secrets
+    logins: SecretLogins
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryServices:
+    service: Registries
+    checks: RegistryChecks
+    catalogue: RegistryCatalogue
+    client: RegistryClient
+
+
+@dataclass(frozen=True, slots=True)
+class ImageServices:
+    service: Images
+    validation: Validation
+    ingest: Ingest
+    deliveries: Deliveries
+    removal: ImageRemoval
+    fence: RegistryFence
+
+
+@dataclass(frozen=True, slots=True)
+class UploadServices:
+    service: Uploads
+    ingesting: UploadIngest
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerServices:
+    service: Containers
+    logs: Logs
+    exec: Exec
+    overdue: OverdueContainers
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentServices:
+    service: Deployments
+    activation: Activation
+    reconciler: DeploymentReconciler
+    autoscaler: Autoscaler
+    draining: DrainingNodes
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementServices:
+    service: Placement
+    view: NodeView
+    nodes: Nodes
+    lost_nodes: LostNodes
+    stale_leases: StaleLeases
+    waiting: WaitingContainers
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServices:
+    """Built once per process; contacts nobody by being built."""
+
+    service: Models
+    versions: ModelVersions
+    files: ModelFiles
+    deliveries: ModelDeliveries
+    delivery_secrets: DeliverySecrets
+    load_tests: LoadTests
+    trial_runs: TrialRuns
+    serving: ServingJobs
+    endings: ModelEndings
+    calls: ModelCalls
+    passthrough: ContainerCalls
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Services]:
+    """Connect to the store, the broker and registries; `name` is how the broker knows us.
+
+    Raises Misconfigured, BusUnavailable, StoreUnavailable.
+    """
+    for view, place in EVENT_VIEWS.items():
+        messages.register_view(view, place)
+    async with AsyncExitStack() as stack:
+        records, bus = await connect(stack, settings, name)
+        search = await stack.enter_async_context(
+            Search.open(
+                settings.mongo_url, settings.mongo_database, answer_s=settings.search_time_s
+            )
+        )
+        guarded = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
+        client = _registry_client(guarded, settings)
+        keys = settings.registry_keys.get_secret_value()
+        tokens = RegistryTokens(settings.registry, keys)
+        if not tokens.are_needed:
+            log.warning("%s opens to everybody: MODELYARD_REGISTRY_KEYS is empty", tokens.registry)
+        own = OwnRegistry(records.store, tokens, guarded)
+        # For containers of ours, on nodes of ours.
+        local = Rules(allow_local=True)
+        http = await stack.enter_async_context(GuardedHttp.open(local))
+        calls = await stack.enter_async_context(StreamingHttp.open(local))
+        ingest = await stack.enter_async_context(open_ingest(tokens, settings))
+        leases = Leases(records.store)
+        seal = letter_seal(settings)
+        opened = secrets(records, client, settings)
+        imaging = images(records, opened.service, client, own, ingest, settings)
+        running = containers(records, bus, imaging.service, leases, settings)
+        modelling = models(records, bus, opened.service, own, running, http, calls, settings)
+        yield Services(
+            settings=settings,
+            records=records,
+            bus=bus,
+            access=Access(records, settings),
+            organisations=Organisations(records, home=settings.org, prepare=bus.prepare_org),
+            secrets=opened,
+            registries=registries(records, search, opened.service, client, settings),
+            images=imaging,
+            uploads=uploads(records, imaging.deliveries, modelling.deliveries, settings),
+            containers=running,
+            pulls=Pulls(records.store, own),
+            placement=placement(records, leases, settings),
+            models=modelling,
+            deployments=deployments(records, running.service, calls, settings),
+            dead_letters=DeadLetters(bus, home=settings.org, seal=seal),
+        )
+
+
+async def prepare(services: Services) -> None:
+    """What the control plane needs in store and broker. Idempotent, safe to run concurrently."""
+    await services.records.store.prepare()
+    await Readings(services.records.store).prepare()
+    await services.bus.prepare()
+    await services.organisations.ensure()
+
+
+def secrets(records: Records, client: RegistryClient, settings: Settings) -> SecretServices:
+    service = Secrets(records, settings)
+    return SecretServices(service, SecretLogins(records, service, client))
+
+
+def registries(
+    records: Records, search: Search, secrets: Secrets, client: RegistryClient, settings: Settings
+) -> RegistryServices:
+    service = Registries(records, search, secrets, settings)
+    probe = RegistryProbe(secrets, client, records.clock)
+    checks = RegistryChecks(records, probe, settings, jitter=random.Random().random)
+    catalogue = RegistryCatalogue(service, client, probe)
+    return RegistryServices(service, checks, catalogue, client)
+
+
+def images(
+    records: Records,
+    secrets: Secrets,
+    client: RegistryClient,
+    own: OwnRegistry,
+    ingest: Ingest,
+    settings: Settings,
+) -> ImageServices:
+    """Built once per process; contacts nobody by being built."""
+    fence = RegistryFence(records.store, settings.org, records.clock)
+    return ImageServices(
+        Images(records, secrets, own),
+        Validation(records, client, secrets, own, timeout_s=settings.validation_timeout_s),
+        ingest,
+        Deliveries(records, ingest, fence, settings),
+        ImageRemoval(records, ingest.pushes, fence),
+        fence,
+    )
+
+
+def uploads(
+    records: Records, deliveries: Deliveries, models: ModelDeliveries, settings: Settings
+) -> UploadServices:
+    files = UploadFiles(settings.state / "uploads")
+    service = Uploads(records, files, deliveries, models, settings)
+    return UploadServices(service, UploadIngest(records, files, service, deliveries))
+
+
+@asynccontextmanager
+async def open_ingest(tokens: RegistryTokens, settings: Settings) -> AsyncIterator[Ingest]:
+    """Connects to nothing yet. Closes once no archive is left half cleared away."""
+    registry = RegistryPush(tokens, plain_hosts=settings.insecure_hosts)
+    try:
+        with Ingest.open(registry, settings) as ingest:
+            yield ingest
+    finally:
+        await registry.close()
+
+
+def containers(
+    records: Records, bus: Bus, images: Images, leases: Leases, settings: Settings
+) -> ContainerServices:
+    service = Containers(records, images, leases)
+    return ContainerServices(
+        service, Logs(bus, service), Exec(bus, service), OverdueContainers(records, settings)
+    )
+
+
+def deployments(
+    records: Records, containers: Containers, calls: StreamingHttp, settings: Settings
+) -> DeploymentServices:
+    """`calls` must be allowed to contact nodes."""
+    reconciler = DeploymentReconciler(records, containers)
+    return DeploymentServices(
+        service=Deployments(records, containers),
+        activation=Activation(records, calls, settings),
+        reconciler=reconciler,
+        draining=DrainingNodes(records, reconciler),
+        autoscaler=Autoscaler(
+            records, Readings(records.store), samples_interval_s=settings.samples_interval_s
+        ),
+    )
+
+
+def placement(records: Records, leases: Leases, settings: Settings) -> PlacementServices:
+    """Contacts nobody by being built."""
+    grace_s, every_s = settings.node_grace_s, settings.sweep_interval_s
+    view = NodeView(records.store, grace_s=grace_s, clock=records.clock)
+    return PlacementServices(
+        Placement(
+            records, leases, view, node_grace_s=grace_s, patience_s=settings.placement_patience_s
+        ),
+        view,
+        Nodes(records),
+        LostNodes(records, leases, grace_s=grace_s, sweep_interval_s=every_s),
+        StaleLeases(records, leases, age_s=settings.stuck_after_s),
+        WaitingContainers(records, view),
+    )
+
+
+def models(
+    records: Records,
+    bus: Bus,
+    secrets: Secrets,
+    own: OwnRegistry,
+    containers: ContainerServices,
+    http: GuardedHttp,
+    calls: StreamingHttp,
+    settings: Settings,
+) -> ModelServices:
+    """`http` and `calls` must be allowed to contact nodes."""
+    versions, files = ModelVersions(records), ModelFiles(records)
+    deliveries = ModelDeliveries(records, secrets, own, settings)
+    client = ModelClient(
+        records.store,
+        containers.logs,
+        {
+            ModelProtocol.REST: RestDialect(http),
+            ModelProtocol.GRPC: GrpcDialect(GrpcModels(), http),
+        },
+    )
+    starts = ModelStarts(records, containers.service, client, settings)
+    serving = ServingJobs(records, deliveries, starts, settings)
+    return ModelServices(
+        service=Models(records, versions),
+        versions=versions,
+        files=files,
+        deliveries=deliveries,
+        delivery_secrets=DeliverySecrets(records, secrets),
+        load_tests=LoadTests(records, deliveries, starts, settings),
+        trial_runs=TrialRuns(
+            records, deliveries, starts, settings, files, ContainerFiles(bus), client
+        ),
+        serving=serving,
+        endings=ModelEndings(records, starts, settings),
+        calls=ModelCalls(records, serving, client, settings),
+        passthrough=ContainerCalls(
+            containers.service, calls, client, serving.holding, timeout_s=settings.call_timeout_s
+        ),
+    )
+
+
+def _registry_client(http: GuardedHttp, settings: Settings) -> RegistryClient:
+    return RegistryClient(
+        http,
+        host_platform=platforms.parse(settings.host_platform),
+        document_max_bytes=settings.manifest_max_bytes,
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    """For addresses that users give."""
+    return Rules(
+        allow_local=settings.allow_private_addresses,
+        local_hosts=frozenset({settings.registry.lower()}),
+        plain_hosts=settings.insecure_hosts,
+    )

@@ -1,0 +1,1 @@
+"""Containers: what their owners ask for, and the rules of their states."""

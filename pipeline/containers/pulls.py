@@ -1,0 +1,51 @@
+"""How an engine opens the platform's registry: with a key of one launch, good while it pulls.
+
+The agent makes the key and writes its hash into the record of the container, which nobody but our
+own processes can do. The engine shows the key to our token service as often as it needs a token:
+however long a pull takes, and no longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from pipeline.adapters.store.store import EVERY_ORG, Store
+from pipeline.errors import InvalidReference, Unauthenticated
+from pipeline.images.ownership import OwnRegistry
+from pipeline.ports import Credentials
+from schemas.container import Container
+from schemas.states import ContainerStatus
+
+
+class Pulls:
+    """Tokens for engines, each for one repository and a short while."""
+
+    def __init__(self, store: Store, own: OwnRegistry) -> None:
+        self._store = store
+        self._own = own
+
+    async def token(self, uuid: str, key: str) -> str:
+        """For the repository that the container's image lies in, to be read, whatever was asked.
+
+        Raises Unauthenticated.
+        """
+        where = {"_id": uuid, "status": ContainerStatus.PULLING}
+        container = await self._store.find_one(Container, org=EVERY_ORG, where=where)
+        if container is None or not hmac.compare_digest(container.pull_key or "", _hash(key)):
+            raise Unauthenticated("Only engines of the platform may pull, for a launch.")
+        try:
+            return await self._own.pull_token(container.org, container.pull)
+        except InvalidReference as error:
+            raise Unauthenticated(error.message) from error
+
+
+def login(registry: str, container: Container) -> tuple[str, Credentials]:
+    """The hash to be kept in the record, and what the engine is told."""
+    key = secrets.token_urlsafe(32)
+    return _hash(key), Credentials(registry, container.uuid, key)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,326 @@
+"""Containers: what their owners ask for. Placing them: `placement`. Running them: `agent`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.containers import specs
+from pipeline.containers.changes import (
+    OFF_NODE,
+    VERBS,
+    moved,
+    node_order,
+    place_again,
+    restart_at_once,
+)
+from pipeline.containers.engine_plan import RESERVED
+from pipeline.containers.observation import OVER
+from pipeline.containers.volumes import Volumes
+from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound, NotReady, YardError
+from pipeline.images.service import Images
+from pipeline.nodes.leases import Leases
+from pipeline.organisations.quotas import Quotas
+from pipeline.records.idempotency import fingerprint, id_for, replayed
+from pipeline.records.kernel import Change, Records, living, require_revision
+from pipeline.records.messages import command, event
+from pipeline.records.queries import Page, find_living, get_living, page
+from schemas.access import Principal
+from schemas.container import Container, ContainerSpec, Desired, Ipc
+from schemas.image import Image
+from schemas.organisation import Amounts
+from schemas.states import ContainerStatus as Status
+from schemas.states import ImageStatus
+
+
+class Containers:
+    """Every call acts for the organisation of its caller and sees nothing of others."""
+
+    def __init__(self, records: Records, images: Images, leases: Leases) -> None:
+        self._records = records
+        self._store = records.store
+        self._images = images
+        self._leases = leases
+        self._quotas = Quotas(records)
+        self.volumes = Volumes(records)
+
+    async def run(
+        self,
+        caller: Principal,
+        spec: ContainerSpec,
+        *,
+        key: str | None = None,
+        replica_of: tuple[str, int] | None = None,
+    ) -> Container:
+        """Record a container as REQUESTED and have it placed.
+
+        Idempotent per `key`. `replica_of`: the deployment, and its number there. Raises NotFound
+        for the image, NotReady and Conflict while it is not READY, InvalidInput, KeyReused,
+        QuotaExceeded, AlreadyExists when the name is taken.
+        """
+        uuid = id_for(caller.org, Container.resource, key)
+        try:
+            return await self._insert(await self._drafted(caller, spec, uuid, replica_of))
+        except YardError:
+            # A repeat is answered as the first call was, whatever became of image or quota since.
+            find = self._store.find_by_id
+            if key is None or not (earlier := await find(Container, uuid, org=caller.org)):
+                raise
+            return replayed(earlier, fingerprint(spec))
+
+    async def _drafted(
+        self, caller: Principal, spec: ContainerSpec, uuid: str, replica_of: tuple[str, int] | None
+    ) -> Container:
+        request_hash = fingerprint(spec)
+        prepared, image = await self.prepared(caller, spec)
+        _refuse_unnamed_volumes(spec)
+        spec = await self._joined(caller, prepared)
+        deployment, replica = replica_of or (None, None)
+        return Container(
+            **self._records.initial(caller.org, uuid),
+            name=spec.name or f"c-{uuid[:8]}",
+            spec=spec,
+            spec_hash=fingerprint(spec),
+            image=image.uuid,
+            image_name=image.name,
+            pull=image.pinned or image.reference,
+            has_probe=spec.health is not None or image.has_healthcheck,
+            deployment=deployment,
+            replica=replica,
+            request_hash=request_hash,
+            created_by=caller.id,
+        )
+
+    async def _insert(self, container: Container) -> Container:
+        send = [event("requested"), command("place")]
+        try:
+            async with self._quotas.admitted(
+                container.org, container.uuid, specs.amounts(container.spec)
+            ):
+                return await self._records.insert_once(container, send, actor=container.created_by)
+        except AlreadyExists as taken:
+            raise await self._name_taken(container, taken) from taken
+
+    async def prepared(self, caller: Principal, spec: ContainerSpec) -> tuple[ContainerSpec, Image]:
+        """The spec as a container of it would have it, and its image.
+
+        Raises NotFound for the image, NotReady and Conflict while it is not READY, InvalidInput.
+        """
+        specs.require_container(spec)
+        image = await self._images.find(caller, spec.image)
+        _refuse_unready(image)
+        return _completed(spec, image), image
+
+    async def get(self, caller: Principal, uuid: str) -> Container:
+        """As `get_living`."""
+        return await get_living(self._store, Container, uuid, org=caller.org)
+
+    async def find(self, caller: Principal, wanted: str) -> Container:
+        """As `find_living`."""
+        return await find_living(self._store, Container, wanted, org=caller.org)
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        status: str | None = None,
+        name: str | None = None,
+        image: str | None = None,
+        node: str | None = None,
+        deployment: str | None = None,
+    ) -> Page[Container]:
+        """Newest first. Deleted ones appear only when `status` asks for them."""
+        ours = {"name": name, "image": image, "node": node, "deployment": deployment}
+        where = living(Status.DELETED, status, **ours)
+        return await page(
+            self._store, Container, org=caller.org, where=where, limit=limit, cursor=cursor
+        )
+
+    async def stop(self, caller: Principal, uuid: str, *, revision: int | None = None) -> Container:
+        """Ask for a stop; the node carries it out. Idempotent: of one that is deleted nothing is
+        asked, because an order may come after the deletion. Raises NotFound, StaleRevision."""
+        return await self._ask(caller, uuid, Desired.STOPPED, revision)
+
+    async def start(
+        self, caller: Principal, uuid: str, *, revision: int | None = None
+    ) -> Container:
+        """Have one placed and launched again that has stopped, failed or lost its node.
+
+        Idempotent: what runs, or is on its way, is left alone. Raises NotFound, StaleRevision,
+        QuotaExceeded, and Conflict while it is being stopped or deleted.
+        """
+        return await self._run_again(caller, uuid, revision, even_if_up=False)
+
+    async def restart(
+        self, caller: Principal, uuid: str, *, revision: int | None = None
+    ) -> Container:
+        """Have it stopped and started again where it is; what is not up is started as by `start`.
+
+        Each call is a restart of its own. Raises as `start`.
+        """
+        return await self._run_again(caller, uuid, revision, even_if_up=True)
+
+    async def delete(
+        self, caller: Principal, uuid: str, *, volumes: bool = False, revision: int | None = None
+    ) -> Container:
+        """Ask for removal, from whatever state. Idempotent. Raises NotFound, StaleRevision.
+
+        `volumes`: with all that its name keeps. Those of a replica end in any case: no other one
+        ever gets its name.
+        """
+        asked = await self._ask(caller, uuid, Desired.DELETED, revision, volumes=volumes)
+        if volumes or asked.delete_volumes:
+            await self.volumes.end_with(asked, actor=caller.id)
+        return asked
+
+    async def tell(self, caller: Principal, uuid: str, kind: str, **facts: Any) -> None:
+        """An event of what was done with it that changes nothing. Raises NotFound."""
+        container = await self._store.get(Container, uuid, org=caller.org)
+        told = Change({}, send=[event(kind, **facts)])
+        await self._records.amend(container, lambda _, at: told, actor=caller.id)
+
+    async def _ask(
+        self,
+        caller: Principal,
+        uuid: str,
+        desired: Desired,
+        revision: int | None,
+        *,
+        volumes: bool = False,
+    ) -> Container:
+        def decide(container: Container, at: datetime) -> Change | None:
+            require_revision(container, revision)
+            if _is_asked(container, desired):
+                return None
+            return _ask_for(container, desired, caller, volumes=volumes)
+
+        container = await self._store.get(Container, uuid, org=caller.org)
+        asked = await self._records.amend(container, decide, actor=caller.id)
+        if asked.status in OVER:
+            await self._leases.release(asked.uuid, asked.fence, node=asked.node)
+        return asked
+
+    async def _joined(self, caller: Principal, spec: ContainerSpec) -> ContainerSpec:
+        """With the uuid of the container whose memory it joins. Raises NotFound, InvalidInput."""
+        if spec.ipc_with is None:
+            return spec
+        for named in ({"_id": spec.ipc_with}, {"name": spec.ipc_with}):
+            where = living(Status.DELETED, **named)
+            found = await self._store.find_one(Container, org=caller.org, where=where)
+            if found is not None:
+                break
+        else:
+            raise NotFound(f"There is no container {spec.ipc_with[:255]} to join (ipc_with).")
+        if found.spec.ipc is not Ipc.SHAREABLE:
+            raise InvalidInput(
+                f"The container {found.name} does not share its memory: run it with ipc"
+                f" {Ipc.SHAREABLE}.",
+                field="ipc_with",
+            )
+        return spec.model_copy(update={"ipc_with": found.uuid})
+
+    async def _run_again(
+        self, caller: Principal, uuid: str, revision: int | None, *, even_if_up: bool
+    ) -> Container:
+        def decide(container: Container, at: datetime) -> Change | None:
+            require_revision(container, revision)
+            _refuse_ending(container)
+            if container.status in _NOT_THERE:
+                return place_again(f"start requested by {caller.id}", **_AFRESH)
+            if even_if_up and container.status in _UP:
+                return restart_at_once(at, f"restart requested by {caller.id}")
+            return None
+
+        container = await self._store.get(Container, uuid, org=caller.org)
+        # What has not ended counts already.
+        more = specs.amounts(container.spec) if container.status in OVER else Amounts()
+        async with self._quotas.admitted(container.org, uuid, more):
+            asked = await self._records.amend(container, decide, actor=caller.id)
+        if asked.status is Status.REQUESTED:
+            # What was lost may still hold something; a newer launch has a number of its own.
+            await self._leases.release(asked.uuid, asked.fence)
+        return asked
+
+    async def _name_taken(self, container: Container, taken: AlreadyExists) -> AlreadyExists:
+        alive = living(Status.DELETED, name=container.name)
+        holder = await self._store.find_one(Container, org=container.org, where=alive)
+        status = f" and is {holder.status}" if holder else ""
+        return AlreadyExists(
+            f"A container named {container.name} exists already{status}: delete it, which frees"
+            " the name, or choose another name.",
+            **taken.facts,
+        )
+
+
+_NOT_THERE: Final = frozenset({Status.STOPPED, Status.FAILED, Status.LOST})
+_UP: Final = frozenset({Status.RUNNING, Status.UNHEALTHY, Status.RESTARTING})
+_AFRESH: Final[Mapping[str, Any]] = {
+    "desired": Desired.RUNNING.value,
+    "restarts": 0,
+    "backoff_s": 0,
+    "exit_code": None,
+    "refusals": {},
+}
+
+
+def _refuse_ending(container: Container) -> None:
+    """Raises NotFound for what is deleted, and Conflict for what will be, or is being stopped."""
+    if container.status is Status.DELETED:
+        raise NotFound(f"There is no container {container.uuid}.")
+    if container.desired is Desired.DELETED:
+        raise Conflict(f"The container {container.name} is being deleted.")
+    if container.desired is Desired.STOPPED and container.status not in _NOT_THERE:
+        raise Conflict(f"The container {container.name} is being stopped: start it afterwards.")
+
+
+def _is_asked(container: Container, desired: Desired) -> bool:
+    if container.status is Status.DELETED or container.desired is Desired.DELETED:
+        return True
+    return desired is Desired.STOPPED and (container.desired is desired or container.status in OVER)
+
+
+def _refuse_unnamed_volumes(spec: ContainerSpec) -> None:
+    if spec.volumes and spec.name is None:
+        raise InvalidInput(
+            "Volumes are found again by the name of their container: give it one.", field="name"
+        )
+
+
+def _ask_for(
+    container: Container, desired: Desired, caller: Principal, *, volumes: bool = False
+) -> Change:
+    """The end state at once when no agent has to do anything for it, or none can."""
+    verb = VERBS[desired]
+    values: dict[str, Any] = {"desired": desired.value, "restart_at": None, "queue_position": None}
+    reason = f"{verb} requested by {caller.id}"
+    if desired is Desired.DELETED:
+        is_replica = container.deployment is not None and bool(container.spec.volumes)
+        values["delete_volumes"] = volumes or is_replica
+    if container.status in OFF_NODE or container.node is None:
+        status = Status.DELETED if desired is Desired.DELETED else Status.STOPPED
+        return moved(status, reason, values)
+    return Change(values, reason=reason, send=[event(f"{verb}-requested"), node_order(verb)])
+
+
+def _refuse_unready(image: Image) -> None:
+    if image.status is ImageStatus.READY:
+        return
+    why = f": {image.reason}" if image.reason else ""
+    kind = Conflict if image.status is ImageStatus.FAILED else NotReady
+    raise kind(f"The image {image.name} is {image.status}, not READY{why}")
+
+
+def _completed(spec: ContainerSpec, image: Image) -> ContainerSpec:
+    reserved = [key for key in spec.labels if key.startswith(RESERVED)]
+    if reserved:
+        raise InvalidInput(
+            f"Labels must not begin with {RESERVED!r}: {', '.join(reserved)}.", field="labels"
+        )
+    spec = specs.inherited(spec, image)
+    shm = specs.shm_bytes(spec, spec.gpus or 0)
+    spec = spec.model_copy(update={"shm_size_bytes": shm})
+    specs.require_completed(spec)
+    return spec

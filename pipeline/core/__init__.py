@@ -1,1 +1,0 @@
-"""The use cases behind every door and every stage, one noun per file."""

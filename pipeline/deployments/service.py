@@ -1,0 +1,383 @@
+"""Deployments: what their owners ask for. Keeping them so: `reconciler`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pipeline.containers.service import Containers
+from pipeline.deployments import schedules
+from pipeline.deployments.decision import retemplated, under_way
+from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from pipeline.images.specs import annotated
+from pipeline.records.idempotency import fingerprint, id_for, replayed
+from pipeline.records.kernel import Change, Records, living, require_revision
+from pipeline.records.messages import command, event
+from pipeline.records.queries import Page, find_living, get_living, page
+from schemas.access import Principal
+from schemas.container import ContainerSpec, Desired, RestartPolicy
+from schemas.deployment import (
+    KEPT_ORDERS,
+    AutoscalePolicy,
+    Deployment,
+    DeploymentEdit,
+    DeploymentSpec,
+    Template,
+)
+from schemas.image import Image
+from schemas.states import DeploymentStatus as Status
+from schemas.states import ImageStatus
+
+RECONCILE = "reconcile"
+Decided = Callable[[Deployment, datetime], Mapping[str, Any]]
+"""The values that change; empty leaves the record."""
+
+
+class Deployments:
+    """Every call acts for the organisation of its caller and sees nothing of others.
+
+    What changes is written with the command to reconcile; the replicas follow.
+    """
+
+    def __init__(self, records: Records, containers: Containers) -> None:
+        self._records = records
+        self._store = records.store
+        self._containers = containers
+
+    async def create(
+        self,
+        caller: Principal,
+        spec: DeploymentSpec,
+        *,
+        key: str | None = None,
+        own: Mapping[str, str] | None = None,
+    ) -> Deployment:
+        """Record a deployment as DEPLOYING and have its replicas made.
+
+        Idempotent per `key`. `own`: see `annotated`. Raises InvalidInput, NotFound for the image,
+        NotReady and Conflict while it is not READY, KeyReused, AlreadyExists when the name is
+        taken.
+        """
+        uuid = id_for(caller.org, Deployment.resource, key)
+        request_hash = fingerprint(spec)
+        if key and (earlier := await self._store.find_by_id(Deployment, uuid, org=caller.org)):
+            return replayed(earlier, request_hash)
+        _require_order(spec.min_replicas, spec.max_replicas)
+        autoscale = _policy(spec.autoscale)
+        template = await self._template(caller, spec.template, generation=1)
+        initial = self._records.initial(caller.org, uuid)
+        deployment = Deployment(
+            **initial,
+            **spec.model_dump(exclude={"template", "autoscale", "annotations"}),
+            annotations=annotated(spec.annotations, own),
+            template=template,
+            autoscale=autoscale,
+            rollout_since=initial["created_at"],
+            replicas=spec.min_replicas,
+            request_hash=request_hash,
+            created_by=caller.id,
+        )
+        deployment.idle_at = deployment.idle_when_used(deployment.created_at)
+        made = await self._records.insert_once(
+            deployment,
+            [event("created"), command(RECONCILE)],
+            actor=caller.id,
+            taken=_taken(spec.name),
+        )
+        await self._use(caller, made)
+        return made
+
+    async def get(self, caller: Principal, uuid: str) -> Deployment:
+        """As `get_living`."""
+        return await get_living(self._store, Deployment, uuid, org=caller.org)
+
+    async def called(self, caller: Principal, slug: str) -> Deployment:
+        """The one that the gateway calls so. Raises NotFound."""
+        digits = slug[-16:]
+        begins = f"{digits[:8]}-{digits[8:12]}-{digits[12:]}-"
+        where = living(Status.DELETED) | {"_id": {"$gte": begins, "$lt": f"{begins}g"}}
+        for found in await self._store.find(Deployment, org=caller.org, where=where, sort=()):
+            if found.slug == slug:
+                return found
+        raise NotFound("There is no such deployment.")
+
+    async def find(self, caller: Principal, wanted: str) -> Deployment:
+        """As `find_living`."""
+        return await find_living(self._store, Deployment, wanted, org=caller.org)
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        status: str | None = None,
+        name: str | None = None,
+    ) -> Page[Deployment]:
+        """Newest first. Deleted ones appear only when `status` asks for them."""
+        where = living(Status.DELETED, status, name=name)
+        return await page(
+            self._store, Deployment, org=caller.org, where=where, limit=limit, cursor=cursor
+        )
+
+    async def recall(self, caller: Principal, uuid: str) -> Deployment | None:
+        """Also one that was deleted."""
+        return await self._store.find_by_id(Deployment, uuid, org=caller.org)
+
+    async def search(
+        self,
+        caller: Principal,
+        *,
+        statuses: Collection[Status] = (),
+        image: str | None = None,
+        oldest_first: bool = False,
+    ) -> Sequence[Deployment]:
+        """All of these statuses, or that are not deleted, and made of the image now."""
+        where: dict[str, Any] = living(Status.DELETED)
+        if statuses:
+            where["status"] = {"$in": [status.value for status in statuses]}
+        if image is not None:
+            where["template.spec.image"] = image
+        way = 1 if oldest_first else -1
+        sort = (("created_at", way), ("_id", way))
+        return await self._store.find(Deployment, org=caller.org, where=where, sort=sort)
+
+    async def edit(
+        self,
+        caller: Principal,
+        uuid: str,
+        edit: DeploymentEdit,
+        *,
+        revision: int | None = None,
+        own: Mapping[str, str] | None = None,
+    ) -> Deployment:
+        """Change what is given; another template rolls out. Idempotent. `own`: see `annotated`.
+
+        Raises NotFound, InvalidInput, Conflict while it is being deleted, StaleRevision, and as
+        `create` for image and name.
+        """
+        policy = _policy(edit.autoscale)
+        made = edit.template and await self._template(caller, edit.template)
+
+        def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            given = edit.model_dump(exclude_none=True, exclude={"template", "autoscale"})
+            now = deployment.annotations
+            given["annotations"] = annotated(given.get("annotations", now), own, now)
+            if edit.autoscale is not None:
+                given["autoscale"] = policy and policy.model_dump(mode="json")
+            low = given.get("min_replicas", deployment.min_replicas)
+            high = given.get("max_replicas", deployment.max_replicas)
+            _require_order(low, high)
+            values = given | {"replicas": min(max(deployment.replicas, low), high)}
+            if made and made.hash != deployment.template.hash:
+                values |= retemplated(deployment, _numbered(made, deployment), at)
+            return values
+
+        try:
+            return await self._amend(caller, uuid, "edited", decide, revision)
+        except AlreadyExists as error:
+            raise AlreadyExists(_taken(str(edit.name)), **error.facts) from error
+
+    async def scale(
+        self, caller: Principal, uuid: str, replicas: int, *, revision: int | None = None
+    ) -> Deployment:
+        """Want so many replicas, within `min_replicas` and `max_replicas`. Idempotent.
+
+        Raises NotFound, InvalidInput, StaleRevision, and Conflict also when the number follows the
+        load or the clock.
+        """
+
+        def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            if deployment.autoscale is not None and deployment.autoscale.is_automatic:
+                raise Conflict(
+                    f"The replicas of {deployment.name} are scaled automatically: change"
+                    " min_replicas and max_replicas, or end that with an empty autoscale."
+                )
+            low, high = deployment.min_replicas, deployment.max_replicas
+            if not low <= replicas <= high:
+                raise InvalidInput(
+                    f"{replicas} replicas are not within {low} and {high}: change min_replicas or"
+                    " max_replicas first.",
+                    field="replicas",
+                )
+            return {"replicas": replicas}
+
+        return await self._amend(caller, uuid, "scaled", decide, revision)
+
+    async def start(
+        self, caller: Principal, uuid: str, *, revision: int | None = None
+    ) -> Deployment:
+        """Want its replicas again. Idempotent. Raises NotFound, Conflict, StaleRevision."""
+        return await self._want(caller, uuid, Desired.RUNNING, "started", revision)
+
+    async def stop(
+        self, caller: Principal, uuid: str, *, revision: int | None = None
+    ) -> Deployment:
+        """Want no replicas until it is started. Idempotent. Raises as `start`."""
+        return await self._want(caller, uuid, Desired.STOPPED, "stopped", revision)
+
+    async def restart(
+        self, caller: Principal, uuid: str, *, revision: int | None = None, key: str | None = None
+    ) -> Deployment:
+        """Roll out the same template anew, one replica at a time. Each call is one of its own.
+
+        Idempotent per `key`, among the last `KEPT_ORDERS`. Raises as `start`.
+        """
+
+        def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            template = deployment.template
+            again = _numbered(_made(template.spec, at, salt=at.isoformat()), deployment)
+            return retemplated(deployment, again, at)
+
+        return await self._amend(caller, uuid, "restarted", decide, revision, key)
+
+    async def roll_back(
+        self,
+        caller: Principal,
+        uuid: str,
+        generation: int | None = None,
+        *,
+        revision: int | None = None,
+        key: str | None = None,
+    ) -> Deployment:
+        """Return to an earlier template, the one before by default.
+
+        Idempotent per generation, and per `key` as `restart`. Raises NotFound, also for the
+        generation, Conflict, StaleRevision.
+        """
+
+        def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            if generation == deployment.template.generation:
+                return {}
+            for earlier in deployment.history:
+                if generation in (None, earlier.generation):
+                    return retemplated(deployment, earlier, at)
+            wanted = "an earlier template" if generation is None else f"generation {generation}"
+            raise NotFound(f"The deployment {deployment.name} does not remember {wanted}.")
+
+        return await self._amend(caller, uuid, "rollback-requested", decide, revision, key)
+
+    async def delete(
+        self, caller: Principal, uuid: str, *, revision: int | None = None
+    ) -> Deployment:
+        """End its replicas, then itself. Idempotent. Raises NotFound, StaleRevision."""
+
+        def decide(deployment: Deployment, at: datetime) -> Change | None:
+            require_revision(deployment, revision)
+            if deployment.desired is Desired.DELETED:
+                return None
+            return Change(
+                {"desired": Desired.DELETED.value},
+                status=Status.DELETING,
+                reason=f"deletion requested by {caller.id}",
+                send=[event("deleting"), command(RECONCILE)],
+            )
+
+        deployment = await self._store.get(Deployment, uuid, org=caller.org)
+        return await self._records.amend(deployment, decide, actor=caller.id)
+
+    async def _use(self, caller: Principal, deployment: Deployment) -> None:
+        """Mark its image as used, after the insert: who deletes the image has either counted the
+        deployment or fails by the mark. Raises NotFound, and ends the deployment, where the image
+        was deleted before that."""
+        image = deployment.template.spec.image
+        used = {"$inc": {"times_used": 1}}
+        alive = living(ImageStatus.DELETED)
+        if await self._store.update(Image, image, org=caller.org, guard=alive, update=used) is None:
+            await self.delete(caller, deployment.uuid)
+            raise NotFound("The image was deleted meanwhile: bring it again if it is wanted still.")
+
+    async def _want(
+        self, caller: Principal, uuid: str, desired: Desired, kind: str, revision: int | None
+    ) -> Deployment:
+        def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            if deployment.desired is desired:
+                return {}
+            return {"desired": desired.value, "failures": 0, "replace_at": None}
+
+        return await self._amend(caller, uuid, kind, decide, revision)
+
+    async def _amend(
+        self,
+        caller: Principal,
+        uuid: str,
+        kind: str,
+        decide: Decided,
+        revision: int | None,
+        key: str | None = None,
+    ) -> Deployment:
+        """A `key` is of an order that would have another effect each time: it is remembered."""
+
+        def change(deployment: Deployment, at: datetime) -> Change | None:
+            if key in deployment.orders:
+                return None
+            require_revision(deployment, revision)
+            if deployment.desired is Desired.DELETED:
+                raise Conflict(f"The deployment {deployment.name} is being deleted.")
+            values = decide(deployment, at)
+            known = deployment.model_dump(include=set(values))
+            if all(known[name] == value for name, value in values.items()):
+                return None
+            values = {**values, "idle_at": _idle_at(deployment, values, at)}
+            if key is not None:
+                values["orders"] = [key, *deployment.orders][:KEPT_ORDERS]
+            status = under_way(deployment, values)
+            return Change(
+                values,
+                status=None if status is deployment.status else status,
+                reason=f"{kind} by {caller.id}",
+                send=[event(kind), command(RECONCILE)],
+            )
+
+        deployment = await self.get(caller, uuid)
+        return await self._records.amend(deployment, change, actor=caller.id)
+
+    async def _template(
+        self, caller: Principal, spec: ContainerSpec, generation: int = 0
+    ) -> Template:
+        """Of an image that is READY, by its uuid: a tag that moves on changes no replica."""
+        prepared, image = await self._containers.prepared(caller, spec)
+        kept = {"image": image.uuid, "name": None, "restart": RestartPolicy.ALWAYS}
+        made = _made(prepared.model_copy(update=kept), self._records.clock())
+        return made.model_copy(update={"generation": generation})
+
+
+def _made(spec: ContainerSpec, at: datetime, *, salt: str = "") -> Template:
+    """`salt` makes another template of the same spec."""
+    return Template(generation=0, hash=fingerprint(spec) + salt, spec=spec, made_at=at)
+
+
+def _numbered(template: Template, deployment: Deployment) -> Template:
+    """One that was there before keeps its generation."""
+    known = [deployment.template, *deployment.history]
+    for earlier in known:
+        if earlier.hash == template.hash:
+            return earlier
+    newest = max(each.generation for each in known)
+    return template.model_copy(update={"generation": newest + 1})
+
+
+def _taken(name: str) -> str:
+    return f"A deployment named {name} exists already: delete it or choose another."
+
+
+def _policy(given: AutoscalePolicy | None) -> AutoscalePolicy | None:
+    """None for a rule that says nothing. Raises InvalidInput."""
+    if given is None or given == AutoscalePolicy():
+        return None
+    schedules.require_valid(given.schedules)
+    return given
+
+
+def _idle_at(deployment: Deployment, values: Mapping[str, Any], at: datetime) -> datetime | None:
+    """Whoever changes it uses it."""
+    after = Deployment.model_validate({**dict(deployment), **values, "idle_at": None})
+    return after.idle_when_used(at)
+
+
+def _require_order(low: int, high: int) -> None:
+    if low > high:
+        raise InvalidInput(
+            f"min_replicas {low} is more than max_replicas {high}.", field="min_replicas"
+        )

@@ -1,0 +1,1 @@
+"""The live feed of events for readers of HTTP."""

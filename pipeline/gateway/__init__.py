@@ -1,0 +1,1 @@
+"""Traffic of deployments: HAProxy carries it, this decides what it knows."""

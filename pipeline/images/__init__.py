@@ -1,0 +1,1 @@
+"""Images: submitted, proved, found, deleted."""

@@ -1,0 +1,1 @@
+"""Load tests, trial runs and serving of a version."""

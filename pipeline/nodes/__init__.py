@@ -1,0 +1,1 @@
+"""Leases of GPUs on the record of a node."""

@@ -1,0 +1,1 @@
+"""Organisations: their records, and what they may have at most."""

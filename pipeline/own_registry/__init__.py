@@ -1,0 +1,1 @@
+"""The platform's own registry: who writes into it, and what it holds."""

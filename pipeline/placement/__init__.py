@@ -1,0 +1,1 @@
+"""The scheduler: which node takes a container, and what becomes of lost ones."""

@@ -1,0 +1,135 @@
+"""Which node takes a container, and which of its GPUs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pipeline.oci import image_needs
+from pipeline.oci.dotted_versions import parse, require_versions
+from pipeline.placement.eligibility import ResourceRequest, available
+from schemas.container import ContainerSpec
+from schemas.image import Image, Needs
+from schemas.node import Gpu, Lease, Node
+
+_PROPERTIES = {"cuda": "cuda", "driver": "driver", "arch": "compute_capability"}
+"""What requirements and what needs call the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    node: Node
+    gpus: tuple[str, ...]
+    """uuids"""
+
+
+def request(spec: ContainerSpec, image: Image) -> ResourceRequest:
+    """What the spec and the image ask for together. Raises InvalidInput for a bad version."""
+    needs, owner = image.needs, image.requested_needs or Needs()
+    require_versions(needs)
+    return ResourceRequest(
+        gpus=needs.gpus if spec.gpus is None else spec.gpus,
+        gpu_model=spec.gpu_model,
+        compute_capability=owner.compute_capability,
+        driver=owner.driver,
+        cuda=owner.cuda,
+        requirements=_requirements(spec, image, owner),
+        memory_bytes=max(spec.resources.memory_bytes, needs.memory_bytes),
+        cpus=spec.resources.cpus,
+        platform=image.platform,
+        node=spec.node,
+        node_labels=spec.node_labels,
+        node_groups=tuple(spec.node_groups),
+        host_ports=tuple(f"{port.host}/{port.protocol}" for port in spec.ports if port.host),
+        digest=image.digest,
+    )
+
+
+def _requirements(
+    spec: ContainerSpec, image: Image, owner: Needs
+) -> tuple[image_needs.Requirement, ...]:
+    """The image's, as the launch's own environment leaves them.
+
+    What the owner of the image says of a property stands in place of what the image says of it.
+    """
+    declared = image.gpu_variables
+    if declared is None:
+        declared = {image_needs.CUDA: _lower_bounds(image.needs)}
+    said = {name for name, field in _PROPERTIES.items() if getattr(owner, field)}
+    return image_needs.read(declared | spec.env, without=said)
+
+
+def _lower_bounds(needs: Needs) -> str:
+    """All that records of before keep of a requirement."""
+    bounds = ((name, getattr(needs, field)) for name, field in _PROPERTIES.items())
+    known = ((name, parse(version)) for name, version in bounds)
+    return ",".join(f"{name}>={'.'.join(map(str, v)) or 0}" for name, v in known if v is not None)
+
+
+def signature(request: ResourceRequest) -> tuple[Any, ...]:
+    """Equal for requests that ask for the same."""
+    return (
+        request.gpus,
+        request.gpu_model,
+        request.demands,
+        request.platform and (request.platform.os, request.platform.architecture),
+        request.memory_bytes,
+        request.cpus,
+        request.node,
+        request.volume,
+        tuple(sorted(request.node_labels.items())),
+        request.node_groups,
+        request.host_ports,
+        request.digest,
+    )
+
+
+def without(node: Node, container: str) -> Node:
+    """The node as it would be if this container held nothing of it."""
+    lease = node.leases.get(container)
+    if lease is None:
+        return node
+    return node.model_copy(
+        update={
+            "leases": {name: held for name, held in node.leases.items() if name != container},
+            "held": {gpu: holder for gpu, holder in node.held.items() if holder != container},
+            "leased_memory_bytes": node.leased_memory_bytes - lease.memory_bytes,
+            "leased_cpus": node.leased_cpus - lease.cpus,
+        }
+    )
+
+
+def with_lease(node: Node, lease: Lease) -> Node:
+    """The node as it is once this is leased."""
+    free = without(node, lease.container)
+    return free.model_copy(
+        update={
+            "leases": free.leases | {lease.container: lease},
+            "held": free.held | dict.fromkeys(lease.gpus, lease.container),
+            "leased_memory_bytes": free.leased_memory_bytes + lease.memory_bytes,
+            "leased_cpus": free.leased_cpus + lease.cpus,
+        }
+    )
+
+
+def pick(request: ResourceRequest, node: Node) -> tuple[str, ...]:
+    """Devices of one model where that is possible, the smallest that do, from opened parents."""
+    if not request.gpus:
+        return ()
+    opened = Counter(gpu.parent for gpu in node.inventory.gpus if gpu.uuid in node.held)
+    free = sorted(available(request, node), key=_kind)
+    alike = [
+        group
+        for group in (list(gpus) for _, gpus in groupby(free, key=_kind))
+        if len(group) >= request.gpus
+    ]
+    chosen = min(alike, key=lambda group: (group[0].memory_bytes, len(group))) if alike else free
+    if alike:
+        chosen.sort(key=lambda gpu: (-opened[gpu.parent] if gpu.parent else 0, gpu.index, gpu.uuid))
+    return tuple(gpu.uuid for gpu in chosen[: request.gpus])
+
+
+def _kind(gpu: Gpu) -> tuple[int, str]:
+    return gpu.memory_bytes, gpu.model

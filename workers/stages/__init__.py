@@ -1,0 +1,1 @@
+"""What messages make happen: one function for each command. Stages own no state."""
