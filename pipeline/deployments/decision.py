@@ -155,6 +155,9 @@ class _Look:
     def _slots(self) -> list[Slot]:
         """The slots after one step."""
         wanted = self.deployment.wanted
+        if self.deployment.desired is Desired.DELETED:
+            # Somebody may be making their containers just now: those are awaited, to be ended.
+            return [slot for slot in self.deployment.slots if slot.number not in self.seen]
         kept = [slot for slot in self.deployment.slots if self._health(slot) is not Health.OVER]
         self._count_ends(len(self.deployment.slots) - len(kept))
         current = [slot for slot in kept if self._is_current(slot)]
@@ -231,7 +234,7 @@ class _Look:
         return (_S.DEGRADED if is_worse else _S.DEPLOYING), said
 
     def _ends(self) -> str | None:
-        count = len(self.seen) + self.ending
+        count = len(self.deployment.slots) + self.ending
         return f"{count} replica{'s are' if count > 1 else ' is'} ending" if count else None
 
     def _moves(self, leaving: Sequence[str]) -> str:

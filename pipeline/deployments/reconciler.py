@@ -32,6 +32,7 @@ from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import command, event
 from pipeline.records.sweeping import one_by_one
 from pipeline.telemetry import caused_by
+from schemas.access import Principal
 from schemas.container import Container, Desired
 from schemas.deployment import Deployment, Slot, Template
 from schemas.node import Node
@@ -57,12 +58,15 @@ class DeploymentReconciler:
         self._quotas = Quotas(records)
 
     async def reconcile(self, org: str, uuid: str) -> None:
-        """Bring one as far as it gets now. Of an unknown or deleted one nothing is left to do."""
+        """Bring one as far as it gets now. Of an unknown one nothing is left to do."""
         where = {"_id": uuid}
         deployment = await self._store.find_one(Deployment, org=org, where=where)
         refused: list[Replica] = []
         for _ in range(STEPS):
-            if deployment is None or deployment.status is Status.DELETED:
+            if deployment is None:
+                return
+            if deployment.status is Status.DELETED:
+                await self._end_late_ones(deployment)
                 return
             revision = deployment.revision
             look = _Look(refused)
@@ -179,6 +183,12 @@ class DeploymentReconciler:
                     refused.append(Replica(slot.number, Health.OVER, why, is_excused=is_excused))
         return refused
 
+    async def _end_late_ones(self, deployment: Deployment) -> None:
+        """What a worker that was slow, or killed and awake again, made after the deletion."""
+        late = {"deployment": deployment.uuid, "desired": {"$ne": Desired.DELETED.value}}
+        for replica in await self._store.find(Container, org=deployment.org, where=late):
+            await self._containers.delete(_acting(deployment), replica.uuid)
+
     async def _end(self, deployment: Deployment, replica: Container) -> None:
         """Once it has had the time to finish its calls; at once when it has none to finish."""
         now = self._records.clock()
@@ -188,8 +198,7 @@ class DeploymentReconciler:
                 replica, Change({"drain_until": until}, send=[event("draining")])
             )
         elif replica.drain_until is None or replica.drain_until <= now:
-            caller = acting_for(deployment.org, f"deployment:{deployment.uuid}")
-            await self._containers.delete(caller, replica.uuid)
+            await self._containers.delete(_acting(deployment), replica.uuid)
 
     async def _make(self, deployment: Deployment, slot: Slot) -> None:
         """Idempotent: a repeat, or another worker, meets the same container."""
@@ -199,11 +208,15 @@ class DeploymentReconciler:
         name = re.sub("[^a-zA-Z0-9_.-]+", "-", deployment.name).lstrip("_.-") or "deployment"
         name = f"{name[:200]}-{slot.number}-{deployment.uuid[:8]}"
         await self._containers.run(
-            acting_for(deployment.org, f"deployment:{deployment.uuid}"),
+            _acting(deployment),
             template.spec.model_copy(update={"name": name}),
             key=_key(deployment, slot),
             replica_of=(deployment.uuid, slot.number),
         )
+
+
+def _acting(deployment: Deployment) -> Principal:
+    return acting_for(deployment.org, f"deployment:{deployment.uuid}")
 
 
 def _rested(now: Deployment, at: datetime) -> Change | None:

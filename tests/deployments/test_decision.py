@@ -211,6 +211,16 @@ def test_a_deleted_one_is_gone_with_its_last_replica() -> None:
     assert look(record, []).status is Status.DELETED
 
 
+def test_a_deleted_one_waits_for_those_that_may_just_be_made() -> None:
+    asked = {"desired": Desired.DELETED, "status": Status.DELETING}
+    record = look(deployment(**DEPLOYED | asked), replicas(Health.READY, 1))
+    assert (numbers(record), record.status) == ([2], Status.DELETING)
+    assert record.reason == "2 replicas are ending"
+    made = look(record, replicas(Health.STARTING, 2))
+    assert (numbers(made), made.status) == ([], Status.DELETING)
+    assert look(made, []).status is Status.DELETED
+
+
 def test_the_last_good_template_outlives_any_number_of_edits() -> None:
     record = deployment(**DEPLOYED)
     for generation in range(2, 20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipeline.deployments.decision import CRASHES
 from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from pipeline.records.kernel import Change
 from pipeline.telemetry import caused_by
-from schemas.container import VolumeMount
+from schemas.container import Container, ContainerSpec, Desired, VolumeMount
 from schemas.deployment import DeploymentEdit
 from schemas.states import ContainerStatus, ImageStatus
 from schemas.states import DeploymentStatus as Status
@@ -161,6 +162,44 @@ async def test_scaling_stopping_starting_and_deleting(deploying: Deploying) -> N
     with pytest.raises(NotFound):
         await service.get(caller, deployment.uuid)
     assert (await service.delete(caller, deployment.uuid)).status is Status.DELETED
+
+
+async def test_what_a_slow_worker_makes_does_not_outlive_the_deletion(
+    deploying: Deploying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = await deploying.create(1)
+    containers, run = deploying.rig.containers, deploying.rig.containers.run
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def run_late(*given: Any, **options: Any) -> Container:
+        begun.set()
+        await goes_on.wait()
+        return await run(*given, **options)
+
+    monkeypatch.setattr(containers, "run", run_late)
+    slow = asyncio.create_task(deploying.reconciler.reconcile(ORG, deployment.uuid))
+    await begun.wait()
+    monkeypatch.undo()
+    await deploying.service.delete(deploying.rig.caller, deployment.uuid)
+    deleted = await deploying.settled(deployment)
+    goes_on.set()
+    await slow
+    assert deleted.status is Status.DELETED
+    assert await deploying.containers(deployment) == []
+
+
+async def test_a_container_that_is_made_after_the_deletion_ends_with_its_first_hint(
+    deploying: Deploying,
+) -> None:
+    rig, deployment = deploying.rig, await deploying.deployed(1)
+    image = await rig.here(await rig.image())
+    await deploying.service.delete(rig.caller, deployment.uuid)
+    await deploying.settled(deployment)
+    late = await rig.containers.run(
+        rig.caller, ContainerSpec(image=image.uuid), replica_of=(deployment.uuid, 7)
+    )
+    await deploying.reconciler.reconcile(ORG, deployment.uuid)
+    assert (await rig.record(late)).desired is Desired.DELETED
 
 
 async def test_a_replica_that_is_to_end_finishes_its_calls_first(deploying: Deploying) -> None:
