@@ -65,7 +65,12 @@ class _Look:
             return self._fields(kind, value)
         if isinstance(value, list):
             element = (get_args(kind) or (Any,))[0] if get_origin(kind) is list else Any
-            return [self._value(element, (), each) for each in value]
+            return [
+                self._masked(each)
+                if isinstance(each, str) and _names_a_secret(before)
+                else self._value(element, (), each)
+                for before, each in zip([None, *value], value, strict=False)
+            ]
         if _is_known(kind, tuple(marks), value):
             return redact(value) if isinstance(value, str) else value
         return self._typed(value)
@@ -105,6 +110,11 @@ class _Look:
             self.hidden.add(value)
         elif isinstance(value, int | float) and len(str(value)) >= _PLAIN_DIGITS:
             self.hidden.add(str(value))
+
+
+def _names_a_secret(word: object) -> bool:
+    """Is it an option of a command line, as `--token`, whose value is the next word?"""
+    return isinstance(word, str) and word.startswith("-") and is_secret_name(word.lstrip("-"))
 
 
 def _shape(subject: str) -> Any:

@@ -31,6 +31,12 @@ ENTRY = topology.command("acme", "registry", "create")
         (CREATE, {"labels": {"team": "x"}}, {"labels": {"team": "x"}}, set()),
         (CREATE, {"labels": {"api_key": "s1"}}, {"labels": {"api_key": "***"}}, {"s1"}),
         (CREATE, {"command": ["--token=s1"]}, {"command": ["--token=[hidden]"]}, set()),
+        (
+            CREATE,
+            {"command": ["serve", "--api-key", "s1", "--port", "80"]},
+            {"command": ["serve", "--api-key", "***", "--port", "80"]},
+            {"s1"},
+        ),
         (CREATE, {"extra": {"pin": 123456}}, {"extra": {"pin": "number"}}, {"123456"}),
         (CREATE, {"extra": [None, True]}, {"extra": ["null", "boolean"]}, set()),
         (CREATE, ["s1"], ["string"], {"s1"}),
