@@ -174,6 +174,15 @@ _NO_REPLICA: Final = _answer(
     "No replica of the deployment is ready: try again.",
     f"Retry-After {RETRY_AFTER_S}",
 )
+_LEFT_WAITING: Final = (
+    problem(
+        502,
+        "unreachable",
+        "Bad Gateway",
+        "The server at which the call waited for a replica has ended: try again.",
+    )
+    + f" hdr Retry-After {RETRY_AFTER_S}"
+)
 _ERRORS: Final = {
     400: ("invalid_input", "Bad Request", "The request cannot be read."),
     408: ("timeout", "Request Timeout", "The request did not come to its end in time."),
@@ -277,6 +286,7 @@ backend activator
     http-request replace-path ^/[^/]*/?(.*) /\\1 if is_by_path
     http-request set-path {ACTIVATOR}/%[var(txn.slug)]%[path]
     http-request set-header {PROOF} {proof(listening.signing_key)}
+    http-error status 502 content-type application/problem+json string {_LEFT_WAITING}
 {servers}"""
 
 

@@ -135,7 +135,9 @@ class _Planner:
         if place := self._place("haproxy", "MODELYARD_GATEWAY_URL", "gateway_port"):
             # Its servers are on this machine, unless they are somebody else's.
             activator = f"127.0.0.1:{api_port}"
-            haproxy = HaproxyPiece(**place, signing_key=self.keys.signing_key, activator=activator)
+            haproxy = HaproxyPiece(
+                **place, signing_key=self.keys.signing_key, activators=[activator]
+            )
             self._add(haproxy, "MODELYARD_GATEWAY_URL", haproxy.url)
             self.plan.gateway_env = haproxy.follower_env
 

@@ -76,7 +76,8 @@ async def yard(
         haproxy = services.haproxy(system.settings["SIGNING_KEY"])
         await haproxy.start()
         system.settings["GATEWAY_URL"] = haproxy.url
-        api, *_ = await asyncio.gather(system.api(), system.worker(), system.gateway(haproxy))
+        starts = (system.api(), system.gateway(haproxy), system.worker())
+        api, follower, _ = await asyncio.gather(*starts)
         agents = [
             await system.agent(name, DOCKER_HOST=engine.host)
             for name, engine in zip(NAMES, engines, strict=True)
@@ -85,8 +86,8 @@ async def yard(
         await system.nodes(api, len(NAMES))
         image = await system.image(api, f"{registry_host}/engines/serves:1")
         nodes = dict(zip(NAMES, map(Node, engines, agents), strict=True))
-        gateway = Haproxy(haproxy.run_folder)
-        yield Yards(system, api, image["uuid"], gateway, nodes, mongod, nats)
+        gateway = (Haproxy(haproxy.run_folder), haproxy, follower, None)
+        yield Yards(system, api, image["uuid"], *gateway, nodes, mongod, nats)
     await asyncio.gather(*(each.stop() for each in (haproxy, *engines, nats, mongod)))
 
 

@@ -36,17 +36,17 @@ class HaproxyPiece(Piece):
         *,
         port: int,
         signing_key: str,
-        activator: str = "",
+        activators: Sequence[str] = (),
         log: Path | None = None,
     ) -> None:
-        """`activator` is `host:port` of the server."""
+        """`activators` are `host:port` of the servers."""
         super().__init__(folder, port=port, log=log)
         key = hashlib.sha256(str(self.folder).encode()).hexdigest()[:10]
         # Paths of Unix sockets are limited to 107 bytes: a state folder may lie deeper.
         self.run_folder = Path(f"/run/modelyard-gateway-{key}")
         self._haproxy = Haproxy(self.run_folder)
         self._signing_key = signing_key
-        self._activator = activator
+        self._activators = tuple(activators)
 
     @property
     def bind(self) -> str:
@@ -63,14 +63,13 @@ class HaproxyPiece(Piece):
         return {
             "MODELYARD_GATEWAY_BIND": self.bind,
             "MODELYARD_GATEWAY_FOLDER": folder,
-            "MODELYARD_GATEWAY_ACTIVATORS": self._activator,
+            "MODELYARD_GATEWAY_ACTIVATORS": ",".join(self._activators),
         }
 
     @property
     def listening(self) -> Listening:
         files = (str(self._haproxy.admin_socket), str(self._haproxy.revoked))
-        activators = (self._activator,) if self._activator else ()
-        return Listening(self.bind, *files, self._signing_key, activators)
+        return Listening(self.bind, *files, self._signing_key, self._activators)
 
     def prepare(self) -> None:
         self.run_folder.mkdir(mode=0o700, exist_ok=True)

@@ -14,6 +14,7 @@ from tests.support.systems.deployed_yard import HEALTH, Load, Yard, deployed_yar
 from tests.support.systems.services import Services
 from tests.support.waiting import eventually
 
+CALLS = 20
 BAD_HEALTH = HEALTH | {"path": "/nothing", "start_period_s": 0.3}
 
 
@@ -155,6 +156,77 @@ async def test_a_replica_killed_under_load_costs_at_most_what_is_under_way_on_it
         answered = load.answered
         await eventually(lambda: load.answered > answered + 50)
     assert len(load.failed) <= 2, load.failed
+    await yard.deleted(made)
+
+
+async def test_a_gateway_killed_under_load_costs_what_is_under_way_and_begins_with_what_it_knew(
+    yard: Yard,
+) -> None:
+    """And none while only the process beside it is away."""
+    made = await yard.create("begun-again", 1)
+    await reachable(yard, made["endpoint"])
+
+    async def is_answered() -> None:
+        answered = load.answered
+        await eventually(lambda: load.answered > answered + 30)
+
+    async with Load(yard, made["endpoint"]) as load:
+        await yard.follower.kill()
+        more = await yard.done("POST", f"/{made['uuid']}/scale", json={"replicas": 2})
+        assert more["ready"] == 2
+        await is_answered()
+        assert (load.failed, await yard.servers(made)) == ([], 1)
+        await yard.gateway.kill()
+        at_most = load.unanswered
+        await yard.gateway.start()
+        await is_answered()
+        assert len(load.cut) <= at_most, load.cut
+        failed = len(load.failed)
+        await yard.follower.start()
+
+        async def is_in_step() -> bool:
+            return await yard.servers(made) == 2
+
+        await eventually(is_in_step)
+        await is_answered()
+    assert load.failed[failed:] == []
+    await yard.deleted(made)
+
+
+async def test_calls_that_wait_at_a_server_that_dies_are_told_and_another_one_goes_on(
+    yard: Yard,
+) -> None:
+    other = await yard.system.api(yard.spare)
+    holder = await yard.create("holder", 1, gpus=2)
+    made = await yard.create("taken-over", 0, gpus=2, idle_s=2)
+    await yard.known(made)
+    path = f"/deployments/{made['uuid']}"
+
+    async def call() -> httpx.Response:
+        return await http.get(made["endpoint"])
+
+    async def all_wait() -> bool:
+        return await yard.waiting() == CALLS
+
+    async with httpx.AsyncClient(headers=yard.system.http.headers, timeout=90) as http:
+        calls = [asyncio.create_task(call()) for _ in range(CALLS)]
+        await eventually(all_wait)
+        await other.kill()
+        await eventually(lambda: sum(each.done() for each in calls) == CALLS // 2)
+        told = [each.result() for each in calls if each.done()]
+        assert {each.status_code for each in told} == {502}
+        assert {(each.json()["code"], each.headers["retry-after"]) for each in told} == {
+            ("unreachable", "5")
+        }
+        calls = [each for each in calls if not each.done()]
+        calls += [asyncio.create_task(call()) for _ in told]
+        await eventually(all_wait)
+        await yard.deleted(holder)
+        assert {each.status_code for each in await asyncio.gather(*calls)} == {200}
+    rested = await yard.system.until(
+        yard.api, path, lambda now: now["status"] == "SCALED_DOWN" and now["reason"] is None
+    )
+    assert (rested["slots"], rested["next_number"]) == ([], 2), "one replica was made"
     await yard.deleted(made)
 
 

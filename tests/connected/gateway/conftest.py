@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -107,8 +107,10 @@ def gateway_of(piece: HaproxyPiece, store: Store) -> Gateway:
 
 
 @asynccontextmanager
-async def a_rig(store: Store, services: Services, *, activator: str = "") -> AsyncIterator[Rig]:
-    piece = services.haproxy(KEY, activator=activator)
+async def a_rig(
+    store: Store, services: Services, *, activators: Sequence[str] = ()
+) -> AsyncIterator[Rig]:
+    piece = services.haproxy(KEY, activators=activators)
     await piece.start()
     rig = Rig(store, piece, gateway_of(piece, store))
     yield rig

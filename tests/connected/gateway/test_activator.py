@@ -78,7 +78,7 @@ async def activating(store: Store, services: Services) -> AsyncIterator[Activati
         StreamingHttp.open(Rules(allow_local=True)) as http,
         application(fake) as app,
         serving(app, settings) as (_, url),
-        a_rig(store, services, activator=url.removeprefix("http://")) as rig,
+        a_rig(store, services, activators=[url.removeprefix("http://")]) as rig,
     ):
 
         async def authenticate(header: str | None) -> Principal:

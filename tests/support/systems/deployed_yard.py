@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from typing import Any
 import httpx
 
 from pipeline.adapters.gateway.haproxy import Haproxy
-from pipeline.stack.pieces.app import ApiPiece
+from pipeline.gateway.routing import servers_of
+from pipeline.stack.pieces.app import ApiPiece, AppPiece
+from pipeline.stack.pieces.gateway import HaproxyPiece
 from tests.support.archives.image_delivery import push
 from tests.support.archives.images import busybox_image
 from tests.support.processes import any_free
@@ -30,6 +33,11 @@ class Yard:
     api: ApiPiece
     image: str
     haproxy: Haproxy
+    gateway: HaproxyPiece
+    follower: AppPiece
+    """Keeps `gateway` in step with the records."""
+    spare: int | None
+    """Port of a second server that the gateway would give calls without a replica, too."""
 
     async def call(self, method: str, path: str = "", **options: Any) -> httpx.Response:
         return await self.system.call(self.api, method, f"/deployments{path}", **options)
@@ -61,6 +69,17 @@ class Yard:
 
         await eventually(is_known)
 
+    async def servers(self, deployment: Any) -> int:
+        """To how many the gateway gives its calls."""
+        known = servers_of(await self.haproxy.ask("show servers state"))
+        return len(known.get(deployment["endpoint"].rstrip("/").rpartition("/")[2], {}))
+
+    async def waiting(self) -> int:
+        """Calls that a server holds until there is a replica."""
+        rows = csv.DictReader((await self.haproxy.ask("show stat")).removeprefix("# ").splitlines())
+        key = ("activator", "BACKEND")
+        return sum(int(row["scur"]) for row in rows if (row["pxname"], row["svname"]) == key)
+
     async def deleted(self, deployment: Any) -> None:
         assert (await self.done("DELETE", f"/{deployment['uuid']}"))["status"] == "DELETED"
         assert await self.replicas(deployment) == []
@@ -71,7 +90,7 @@ async def deployed_yard(
     folder: Path, services: Services, mongo_url: str, registry_host: str, docker_host: str
 ) -> AsyncIterator[Yard]:
     """API, worker, agent and gateway, on an engine and GPUs that are simulated."""
-    nats, port = services.nats(), any_free(random.Random())
+    nats, (port, other) = services.nats(), (any_free(random.Random()) for _ in range(2))
     await nats.start()
     push(busybox_image(), registry_host, "deployed/serves", "1")
     where = {
@@ -84,17 +103,19 @@ async def deployed_yard(
         **dict.fromkeys(("FIGURES_INTERVAL_S", "SAMPLES_INTERVAL_S", "AUTOSCALE_INTERVAL_S"), "1"),
     }
     async with a_system(folder, random.Random(), **where) as system:
-        haproxy = services.haproxy(system.settings["SIGNING_KEY"], activator=f"127.0.0.1:{port}")
+        activators = [f"127.0.0.1:{each}" for each in (port, other)]
+        haproxy = services.haproxy(system.settings["SIGNING_KEY"], activators=activators)
         await haproxy.start()
         system.settings["GATEWAY_URL"] = haproxy.url
-        await system.gateway(haproxy)
+        follower = await system.gateway(haproxy)
         api = await system.api()
         await system.worker()
         await system.agent()
         await system.login(api)
         await system.nodes(api)
         image = await system.image(api, f"{registry_host}/deployed/serves:1")
-        yield Yard(system, api, image["uuid"], Haproxy(haproxy.run_folder))
+        known = Haproxy(haproxy.run_folder)
+        yield Yard(system, api, image["uuid"], known, haproxy, follower, other)
         await haproxy.stop()
     await nats.stop()
 
@@ -116,6 +137,16 @@ class Load:
         self._sending.cancel()
         await asyncio.wait([self._sending])
         await asyncio.gather(*self._calls)
+
+    @property
+    def unanswered(self) -> int:
+        """Under way, or failed."""
+        return len(self._calls) + len(self.failed)
+
+    @property
+    def cut(self) -> list[str]:
+        """What failed after somebody had taken the connection."""
+        return [each for each in self.failed if not each.startswith("ConnectError")]
 
     async def _send(self) -> None:
         while True:

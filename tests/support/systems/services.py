@@ -10,6 +10,7 @@ import itertools
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,11 +57,11 @@ class Services:
     def dockerd(self) -> DockerdPiece:
         return self._keep(DockerdPiece(self._folder_for("dockerd")))
 
-    def haproxy(self, signing_key: str, *, activator: str = "") -> HaproxyPiece:
-        """`activator` is `host:port` of an API."""
+    def haproxy(self, signing_key: str, *, activators: Sequence[str] = ()) -> HaproxyPiece:
+        """`activators` are `host:port` of APIs."""
         folder, port = self._folder_for("haproxy"), self._port()
-        given = {"signing_key": signing_key, "activator": activator}
-        return self._keep(HaproxyPiece(folder, port=port, **given))
+        given = {"port": port, "signing_key": signing_key}
+        return self._keep(HaproxyPiece(folder, **given, activators=activators))
 
     async def stop(self) -> None:
         for piece in reversed(self._made):

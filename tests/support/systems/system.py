@@ -64,9 +64,9 @@ class System:
 
     # --- processes
 
-    async def api(self) -> ApiPiece:
+    async def api(self, port: int | None = None) -> ApiPiece:
         """The first one on the port `API_PORT` of the settings, if they name one."""
-        port = int(self.settings.pop("API_PORT", 0)) or any_free(self._random)
+        port = port or int(self.settings.pop("API_PORT", 0)) or any_free(self._random)
         env = self._env(API_PORT=str(port))
         folder = self._folder / f"api-{port}"
         piece = ApiPiece(folder, port=port, env=env, log=folder / "log")
