@@ -45,6 +45,13 @@ class QuotaHold(Shape):
     amounts: Amounts
 
 
+class Closing(Shape):
+    """Somebody who deletes it counts what it holds, unless `until` has passed."""
+
+    id: str
+    until: AwareDatetime
+
+
 class OrganisationSpec(Shape):
     """What an administrator of the installation asks for."""
 
@@ -77,4 +84,6 @@ class Organisation(StatefulRecord, collection="organisations", resource="organis
     """Of its quotas. Not shown."""
     times_held: int = 0
     """Counts the holds there ever were. Not shown."""
+    closing: Closing | None = None
+    """Not shown."""
     created_by: str | None = None

@@ -23,7 +23,7 @@ HIDDEN: Mapping[type[Record], frozenset[str]] = {
     Container: _INTERNAL | {"pull_key", "delete_volumes"},
     Deployment: _INTERNAL | {"orders"},
     Node: _INTERNAL | {"leases", "held"},
-    Organisation: _INTERNAL | {"holds", "times_held"},
+    Organisation: _INTERNAL | {"holds", "times_held", "closing"},
     Token: _INTERNAL | {"secret_hash"},
     User: _INTERNAL | {"password_hash", "generation"},
     Volume: _INTERNAL,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pipeline.containers.service import Containers
-from pipeline.deployments import schedules
+from pipeline.deployments import requests
 from pipeline.deployments.decision import retemplated, under_way
 from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from pipeline.images.specs import annotated
@@ -17,14 +17,7 @@ from pipeline.records.messages import command, event
 from pipeline.records.queries import Page, find_living, get_living, page
 from schemas.access import Principal
 from schemas.container import ContainerSpec, Desired, RestartPolicy
-from schemas.deployment import (
-    KEPT_ORDERS,
-    AutoscalePolicy,
-    Deployment,
-    DeploymentEdit,
-    DeploymentSpec,
-    Template,
-)
+from schemas.deployment import KEPT_ORDERS, Deployment, DeploymentEdit, DeploymentSpec, Template
 from schemas.image import Image
 from schemas.states import DeploymentStatus as Status
 from schemas.states import ImageStatus
@@ -32,6 +25,8 @@ from schemas.states import ImageStatus
 RECONCILE = "reconcile"
 Decided = Callable[[Deployment, datetime], Mapping[str, Any]]
 """The values that change; empty leaves the record."""
+_GIVEN: Final = {*DeploymentEdit.model_fields, "history", "orders", "replicas"} - {"template"}
+"""What an edit may change, but for the template."""
 
 
 class Deployments:
@@ -63,8 +58,8 @@ class Deployments:
         request_hash = fingerprint(spec)
         if key and (earlier := await self._store.find_by_id(Deployment, uuid, org=caller.org)):
             return replayed(earlier, request_hash)
-        _require_order(spec.min_replicas, spec.max_replicas)
-        autoscale = _policy(spec.autoscale)
+        requests.require_order(spec.min_replicas, spec.max_replicas)
+        autoscale = requests.policy(spec.autoscale)
         template = await self._template(caller, spec.template, generation=1)
         initial = self._records.initial(caller.org, uuid)
         deployment = Deployment(
@@ -85,7 +80,9 @@ class Deployments:
             actor=caller.id,
             taken=_taken(spec.name),
         )
-        await self._use(caller, made)
+        if not await self._is_used(made):
+            await self.delete(caller, made.uuid)
+            raise _gone()
         return made
 
     async def get(self, caller: Principal, uuid: str) -> Deployment:
@@ -157,7 +154,7 @@ class Deployments:
         Raises NotFound, InvalidInput, Conflict while it is being deleted, StaleRevision, and as
         `create` for image and name.
         """
-        policy = _policy(edit.autoscale)
+        policy = requests.policy(edit.autoscale)
         made = edit.template and await self._template(caller, edit.template)
 
         def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
@@ -168,14 +165,14 @@ class Deployments:
                 given["autoscale"] = policy and policy.model_dump(mode="json")
             low = given.get("min_replicas", deployment.min_replicas)
             high = given.get("max_replicas", deployment.max_replicas)
-            _require_order(low, high)
+            requests.require_order(low, high)
             values = given | {"replicas": min(max(deployment.replicas, low), high)}
             if made and made.hash != deployment.template.hash:
-                values |= retemplated(deployment, _numbered(made, deployment), at)
+                values |= retemplated(deployment, requests.numbered(made, deployment), at)
             return values
 
         try:
-            return await self._amend(caller, uuid, "edited", decide, revision)
+            return await self._templated(caller, uuid, "edited", decide, revision)
         except AlreadyExists as error:
             raise AlreadyExists(_taken(str(edit.name)), **error.facts) from error
 
@@ -227,7 +224,9 @@ class Deployments:
 
         def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
             template = deployment.template
-            again = _numbered(_made(template.spec, at, salt=at.isoformat()), deployment)
+            again = requests.numbered(
+                requests.made(template.spec, at, salt=at.isoformat()), deployment
+            )
             return retemplated(deployment, again, at)
 
         return await self._amend(caller, uuid, "restarted", decide, revision, key)
@@ -244,7 +243,7 @@ class Deployments:
         """Return to an earlier template, the one before by default.
 
         Idempotent per generation, and per `key` as `restart`. Raises NotFound, also for the
-        generation, Conflict, StaleRevision.
+        generation and when its image was deleted, Conflict, StaleRevision.
         """
 
         def decide(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
@@ -256,7 +255,7 @@ class Deployments:
             wanted = "an earlier template" if generation is None else f"generation {generation}"
             raise NotFound(f"The deployment {deployment.name} does not remember {wanted}.")
 
-        return await self._amend(caller, uuid, "rollback-requested", decide, revision, key)
+        return await self._templated(caller, uuid, "rollback-requested", decide, revision, key)
 
     async def delete(
         self, caller: Principal, uuid: str, *, revision: int | None = None
@@ -277,16 +276,45 @@ class Deployments:
         deployment = await self._store.get(Deployment, uuid, org=caller.org)
         return await self._records.amend(deployment, decide, actor=caller.id)
 
-    async def _use(self, caller: Principal, deployment: Deployment) -> None:
-        """Mark its image as used, after the insert: who deletes the image has either counted the
-        deployment or fails by the mark. Raises NotFound, and ends the deployment, where the image
-        was deleted before that."""
-        image = deployment.template.spec.image
-        used = {"$inc": {"times_used": 1}}
+    async def _is_used(self, deployment: Deployment) -> bool:
+        """Mark its image as used, after the write: who deletes the image has either counted the
+        deployment or fails by the mark. False where the image was deleted before that."""
+        image, used = deployment.template.spec.image, {"$inc": {"times_used": 1}}
         alive = living(ImageStatus.DELETED)
-        if await self._store.update(Image, image, org=caller.org, guard=alive, update=used) is None:
-            await self.delete(caller, deployment.uuid)
-            raise NotFound("The image was deleted meanwhile: bring it again if it is wanted still.")
+        found = await self._store.update(Image, image, org=deployment.org, guard=alive, update=used)
+        return found is not None
+
+    async def _templated(
+        self,
+        caller: Principal,
+        uuid: str,
+        kind: str,
+        decide: Decided,
+        revision: int | None,
+        key: str | None = None,
+    ) -> Deployment:
+        """As `_amend`, for what may bring another image. Raises NotFound, with all as it was, where
+        that was deleted."""
+        before = await self.get(caller, uuid)
+
+        def change(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            nonlocal before
+            before = deployment
+            return decide(deployment, at)
+
+        made = await self._amend(caller, uuid, kind, change, revision, key)
+        image = made.template.spec.image
+        if image == before.template.spec.image or await self._is_used(made):
+            return made
+
+        def undo(deployment: Deployment, at: datetime) -> Mapping[str, Any]:
+            if deployment.template.hash != made.template.hash:
+                return {}
+            earlier = before.model_dump(mode="json", include=_GIVEN)
+            return retemplated(deployment, before.template, at) | earlier
+
+        await self._amend(caller, uuid, "taken-back", undo, None)
+        raise _gone()
 
     async def _want(
         self, caller: Principal, uuid: str, desired: Desired, kind: str, revision: int | None
@@ -319,7 +347,7 @@ class Deployments:
             known = deployment.model_dump(include=set(values))
             if all(known[name] == value for name, value in values.items()):
                 return None
-            values = {**values, "idle_at": _idle_at(deployment, values, at)}
+            values = {**values, "idle_at": requests.idle_at(deployment, values, at)}
             if key is not None:
                 values["orders"] = [key, *deployment.orders][:KEPT_ORDERS]
             status = under_way(deployment, values)
@@ -339,45 +367,13 @@ class Deployments:
         """Of an image that is READY, by its uuid: a tag that moves on changes no replica."""
         prepared, image = await self._containers.prepared(caller, spec)
         kept = {"image": image.uuid, "name": None, "restart": RestartPolicy.ALWAYS}
-        made = _made(prepared.model_copy(update=kept), self._records.clock())
+        made = requests.made(prepared.model_copy(update=kept), self._records.clock())
         return made.model_copy(update={"generation": generation})
 
 
-def _made(spec: ContainerSpec, at: datetime, *, salt: str = "") -> Template:
-    """`salt` makes another template of the same spec."""
-    return Template(generation=0, hash=fingerprint(spec) + salt, spec=spec, made_at=at)
-
-
-def _numbered(template: Template, deployment: Deployment) -> Template:
-    """One that was there before keeps its generation."""
-    known = [deployment.template, *deployment.history]
-    for earlier in known:
-        if earlier.hash == template.hash:
-            return earlier
-    newest = max(each.generation for each in known)
-    return template.model_copy(update={"generation": newest + 1})
+def _gone() -> NotFound:
+    return NotFound("The image was deleted meanwhile: bring it again if it is wanted still.")
 
 
 def _taken(name: str) -> str:
     return f"A deployment named {name} exists already: delete it or choose another."
-
-
-def _policy(given: AutoscalePolicy | None) -> AutoscalePolicy | None:
-    """None for a rule that says nothing. Raises InvalidInput."""
-    if given is None or given == AutoscalePolicy():
-        return None
-    schedules.require_valid(given.schedules)
-    return given
-
-
-def _idle_at(deployment: Deployment, values: Mapping[str, Any], at: datetime) -> datetime | None:
-    """Whoever changes it uses it."""
-    after = Deployment.model_validate({**dict(deployment), **values, "idle_at": None})
-    return after.idle_when_used(at)
-
-
-def _require_order(low: int, high: int) -> None:
-    if low > high:
-        raise InvalidInput(
-            f"min_replicas {low} is more than max_replicas {high}.", field="min_replicas"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from pipeline.access.roles import require
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.adapters.store.totals import orgs
 from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from pipeline.records.closing import closing, kept
 from pipeline.records.idempotency import fingerprint, id_for
 from pipeline.records.kernel import Change, Records, living, require_revision
 from pipeline.records.messages import event
@@ -141,22 +143,26 @@ class Organisations:
         """Its tokens open nothing from then on. Idempotent by uuid.
 
         Raises NotFound, PermissionDenied, StaleRevision, and Conflict while it holds anything, or
-        when it is the installation's own.
+        when it is the installation's own. Nothing is made in it meanwhile (`closing`).
         """
         require(caller, Permission.ORGANISATION_WRITE)
         gone = {"_id": wanted, "status": OrganisationStatus.DELETED.value}
         organisation = await self._store.find_one(Organisation, org=EVERY_ORG, where=gone)
         organisation = organisation or await self.find(caller, wanted)
 
-        async def decide(organisation: Organisation, at: datetime) -> Change | None:
-            if organisation.status is OrganisationStatus.DELETED:
-                return None
-            require_revision(organisation, revision)
-            await self._require_empty(organisation.slug)
-            reason = f"deleted by {caller.id}"
-            return Change({}, OrganisationStatus.DELETED, reason, [event("deleted")])
+        async with AsyncExitStack() as marks:
 
-        return await self._records.amend(organisation, decide, actor=caller.id)
+            async def decide(organisation: Organisation, at: datetime) -> Change | None:
+                if organisation.status is OrganisationStatus.DELETED:
+                    return None
+                require_revision(organisation, revision)
+                mark = await marks.enter_async_context(closing(self._store, organisation, at))
+                await self._require_empty(organisation.slug)
+                values, reason = {"closing": None}, f"deleted by {caller.id}"
+                deleted = OrganisationStatus.DELETED
+                return Change(values, deleted, reason, [event("deleted")], kept(mark))
+
+            return await self._records.amend(organisation, decide, actor=caller.id)
 
     async def uuid_of(self, slug: str) -> str:
         """What clients call the organisation that tokens and records name by its slug; it never

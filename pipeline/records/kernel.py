@@ -16,7 +16,8 @@ from typing import Any, Final, Generic, TypeVar
 from pipeline.adapters.store import bulk
 from pipeline.adapters.store.documents import EVERY_ORG, KEEP, Keep, planned_update
 from pipeline.adapters.store.store import Store
-from pipeline.errors import AlreadyExists, LostRace, Overloaded, StaleRevision
+from pipeline.errors import AlreadyExists, Conflict, LostRace, Overloaded, StaleRevision
+from pipeline.records.closing import require_open
 from pipeline.records.idempotency import new_id, replayed
 from pipeline.records.messages import Draft, Outbox
 from pipeline.telemetry import current_cause
@@ -155,7 +156,8 @@ class Records:
     ) -> R:
         """Store a new record and publish what is said about it.
 
-        Raises AlreadyExists, which says `taken` when that is given.
+        Raises AlreadyExists, which says `taken` when that is given, and Conflict when the
+        organisation is deleted, or being deleted: nothing is left of the record then.
         """
         record.cause = current_cause()
         made = (draft(record, record.created_at, actor) for draft in send)
@@ -164,6 +166,11 @@ class Records:
             record = await self.store.insert(record)
         except AlreadyExists as error:
             raise AlreadyExists(taken or error.message, **error.facts) from error
+        try:
+            await require_open(self.store, record.org, self.clock())
+        except Conflict:
+            await self.store.delete(type(record), record.uuid, org=record.org)
+            raise
         await self.outbox.send(record)
         return record
 

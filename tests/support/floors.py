@@ -59,7 +59,7 @@ PURE = {
     "archives": {"*"},
     "containers": {"engine_plan", "file_archives", "observation", "specs"},
     "dead_letters": {"verdicts"},
-    "deployments": {"autoscaling", "decision", "schedules"},
+    "deployments": {"autoscaling", "decision", "requests", "schedules"},
     "gateway": {"figures", "metering", "routing"},
     "events": {"sse"},
     "images": {"findings", "specs"},

@@ -12,11 +12,15 @@ import pytest
 from pipeline.access import roles
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.errors import AlreadyExists, Conflict, KeyReused, NotFound, PermissionDenied
-from pipeline.organisations.service import Organisations, organisation_id
+from pipeline.organisations.service import HELD, Organisations, organisation_id
+from pipeline.records.closing import LONGEST
+from pipeline.records.messages import event
 from schemas.access import Principal, Role
+from schemas.image import Image
 from schemas.organisation import Organisation, OrganisationEdit, OrganisationSpec, Quotas
 from schemas.states import OrganisationStatus
 from tests.support.access import HOME, OTHER, Clock, records
+from tests.support.records import image
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -145,6 +149,66 @@ async def test_an_organisation_that_holds_something_living_stays(
     await insert_raw(store, "containers", "elsewhere", name="a", status="RUNNING")
     with pytest.raises(Conflict, match=word):
         await organisations.delete(PLATFORM, "team")
+
+
+async def test_what_is_made_while_an_organisation_is_deleted_is_either_counted_or_not_made(
+    store: Store, organisations: Organisations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await organisations.create(PLATFORM, OrganisationSpec(slug="team"))
+    kept, count = records(store, Clock()), store.count
+    refused: list[str] = []
+
+    async def made_right_after(kind: Any, **options: Any) -> int:
+        counted = await count(kind, **options)
+        try:
+            await kept.insert(image(org="team"), [event("created")])
+        except Conflict as error:
+            refused.append(error.message)
+        return counted
+
+    monkeypatch.setattr(store, "count", made_right_after)
+    await organisations.delete(PLATFORM, "team")
+    assert set(refused) == {"The organisation team is being deleted: look whether it is, first."}
+    with pytest.raises(Conflict, match="was deleted"):
+        await kept.insert(image(org="team"), [event("created")])
+    assert await count(Image, org="team") == 0
+
+
+async def test_what_was_made_before_it_was_counted_stays_and_so_does_its_organisation(
+    store: Store, organisations: Organisations
+) -> None:
+    kept = records(store, Clock())
+    await organisations.create(PLATFORM, OrganisationSpec(slug="team"))
+    await kept.insert(image(org="team"), [])
+    with pytest.raises(Conflict, match="1 image"):
+        await organisations.delete(PLATFORM, "team")
+    await kept.insert(image(org="team"), [])
+    assert await store.count(Image, org="team") == 2
+
+
+async def test_a_deletion_that_died_halfway_closes_nothing_for_long(
+    store: Store, organisations: Organisations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And if it only slept, it deletes nothing any more that it did not count."""
+    team = await organisations.create(PLATFORM, OrganisationSpec(slug="team"))
+    clock = Clock()
+    kept = records(store, clock)
+    count = store.count
+    looks = 0
+
+    async def slept(kind: Any, **options: Any) -> int:
+        nonlocal looks
+        counted = await count(kind, **options)
+        if looks == len(HELD) - 1:
+            clock.advance(LONGEST.total_seconds())
+            await kept.insert(image(org="team"), [])
+        looks += 1
+        return counted
+
+    monkeypatch.setattr(store, "count", slept)
+    with pytest.raises(Conflict, match="1 image"):
+        await organisations.delete(PLATFORM, team.uuid)
+    assert (await organisations.find(PLATFORM, "team")).closing is None
 
 
 async def insert_raw(store: Store, collection: str, org: str, **fields: Any) -> None:
