@@ -64,6 +64,32 @@ class SharedTasks(Generic[T]):
                     task.exception()  # whoever wanted it has left
 
 
+class SharedReads(Generic[T]):
+    """One read for all who ask for the same while an earlier one is under way, by key.
+
+    A read serves nobody who asks after it has begun: an answer is never older than its question.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, asyncio.Task[T]] = {}
+        self._next: dict[Hashable, asyncio.Task[T]] = {}
+
+    async def of(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` of the first who asked returns or raises. All get the same object."""
+        if (task := self._next.get(key)) is None:
+            task = self._next[key] = asyncio.create_task(self._in_turn(key, read))
+        return await asyncio.shield(task)
+
+    async def _in_turn(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        if (earlier := self._running.get(key)) is not None:
+            await asyncio.wait([earlier])
+        self._running[key] = self._next.pop(key)
+        try:
+            return await read()
+        finally:
+            del self._running[key]
+
+
 async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
     """Cancel and wait until all have ended; what they raise is theirs alone.
 

@@ -16,7 +16,7 @@ from pipeline.records.idempotency import fingerprint, id_for
 from pipeline.records.kernel import Change, Records, living
 from pipeline.records.messages import command, event
 from pipeline.records.queries import Page, find_called, get_living, page
-from pipeline.registries.service import secret_for
+from pipeline.registries.service import SecretsOfHosts
 from pipeline.secrets.service import Secrets
 from schemas.access import Principal, User
 from schemas.container import Container
@@ -35,6 +35,7 @@ class Images:
         self._records = records
         self._store = records.store
         self._secrets = secrets
+        self._of_hosts = SecretsOfHosts(self._store)
         self._own = own
 
     async def submit(
@@ -56,7 +57,7 @@ class Images:
         annotations = image_specs.annotated(spec.annotations, own)
         parts = image_specs.parse_reference(spec)
         await self._own.require_ones_own(caller.org, parts)
-        wanted = spec.secret or await secret_for(self._store, caller.org, parts)
+        wanted = spec.secret or await self._of_hosts.find(caller.org, parts)
         if wanted is None:
             return await self._submit(caller, spec, annotations, parts, key, None)
         async with self._secrets.held(caller.org, wanted) as secret:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pipeline.errors import InvalidReference
@@ -86,6 +87,7 @@ def _split(registry: str) -> tuple[str, set[str]]:
     return registry, {"80", "443"}
 
 
+@lru_cache(maxsize=128)
 def _is_loopback(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.strip("[]"))

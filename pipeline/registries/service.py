@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pipeline.adapters.registry.client import RegistryClient
 from pipeline.adapters.store.search import Found, Search, Wanted
 from pipeline.adapters.store.store import EVERY_ORG, Store
-from pipeline.concurrency import KeyedLocks
+from pipeline.concurrency import KeyedLocks, SharedReads
 from pipeline.errors import InvalidInput, ManifestNotFound, NotFound
 from pipeline.mongo_language import filters
 from pipeline.mongo_language.filters import FilterFields
@@ -235,20 +236,31 @@ def _require_present(registry: Registry) -> None:
         raise missing(registry.id)
 
 
-async def secret_for(store: Store, org: str, reference: Reference) -> str | None:
-    """The secret of the organisation's entry for this host; None when no entry names one.
+class SecretsOfHosts:
+    """Which secret opens a registry, as the entries of an organisation say."""
 
-    Of several, the one whose image prefix fits best, then the oldest.
-    """
-    found = await store.find(
-        Registry,
-        org=org,
-        where={"host": reference.registry, "deleted": False, SECRET: {"$gt": ""}},
-        sort=[("created_at", 1), ("_id", 1)],
-        limit=LOOKED_AT,
-    )
-    best = max(found, key=lambda entry: _fit(entry, reference), default=None)
-    return best.secret if best else None
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reads: SharedReads[list[Registry]] = SharedReads()
+
+    async def find(self, org: str, reference: Reference) -> str | None:
+        """The secret of the entry for this host; None when no entry names one.
+
+        Of several, the one whose image prefix fits best, then the oldest.
+        """
+        host = reference.registry
+        found = await self._reads.of((org, host), partial(self._entries, org, host))
+        best = max(found, key=lambda entry: _fit(entry, reference), default=None)
+        return best.secret if best else None
+
+    async def _entries(self, org: str, host: str) -> list[Registry]:
+        return await self._store.find(
+            Registry,
+            org=org,
+            where={"host": host, "deleted": False, SECRET: {"$gt": ""}},
+            sort=[("created_at", 1), ("_id", 1)],
+            limit=LOOKED_AT,
+        )
 
 
 def _fit(entry: Registry, reference: Reference) -> int:

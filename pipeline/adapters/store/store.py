@@ -30,7 +30,7 @@ from typing import Any, Final, TypeVar
 import pymongo
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo import IndexModel, ReturnDocument, UpdateOne
+from pymongo import IndexModel, ReturnDocument
 from pymongo import errors as driver
 
 from pipeline.adapters.store.documents import (
@@ -251,12 +251,13 @@ class Store:
         return answer.deleted_count == 1
 
     async def clear_outbox(self, kind: type[Record], ids: Mapping[str, Iterable[str]]) -> None:
-        """Take messages, by record, out of the outboxes. Idempotent; no new revision."""
-        marks = [
-            UpdateOne({"_id": uuid}, {"$pull": {"outbox": {"id": {"$in": list(sent)}}}})
-            for uuid, sent in ids.items()
-        ]
-        await asked(self._collection(kind).bulk_write(marks, ordered=False))
+        """Take messages, by record, out of the outboxes. Idempotent; no new revision.
+
+        An id belongs to one record, so that one update serves all of them.
+        """
+        sent = [id for of_one in ids.values() for id in of_one]
+        mark = {"$pull": {"outbox": {"id": {"$in": sent}}}}
+        await asked(self._collection(kind).update_many({"_id": {"$in": list(ids)}}, mark))
 
     async def unsent(self, kind: type[R], *, before: datetime, limit: int) -> list[R]:
         """Records whose outbox holds a message older than `before`."""

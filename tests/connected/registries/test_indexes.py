@@ -20,7 +20,7 @@ from pipeline.bootstrap.control_plane import open_services
 from pipeline.mongo_language import filters
 from pipeline.oci import references
 from pipeline.registries import wire
-from pipeline.registries.service import secret_for
+from pipeline.registries.service import SecretsOfHosts
 from pipeline.secrets.service import count_references
 from schemas.registry import Registry, RegistryHistory
 from tests.support.registries.registry_door import P, entry
@@ -184,7 +184,7 @@ async def a_life(yard: Yard) -> None:
 
 async def an_images_registry(yard: Yard) -> None:
     reference = references.parse("h0.test:5000/team/model:1")
-    assert await secret_for(yard.records.store, "mine", reference) == SECRET
+    assert await SecretsOfHosts(yard.records.store).find("mine", reference) == SECRET
 
 
 async def a_secrets_references(yard: Yard) -> None:

@@ -225,6 +225,15 @@ async def test_a_sent_message_leaves_the_outbox_and_nothing_else_changes(store: 
     assert found == mine.model_copy(update={"outbox": [message("m2")]})
 
 
+async def test_messages_of_many_records_are_taken_out_together(store: Store) -> None:
+    one = await store.insert(image(outbox=[message("m1"), message("m2")]))
+    other = await store.insert(image(outbox=[message("m3")]))
+    untouched = await store.insert(image(outbox=[message("m4")]))
+    await store.clear_outbox(Image, {one.uuid: ["m1"], other.uuid: ["m3"]})
+    left = [await store.get(Image, each.uuid, org=ORG) for each in (one, other, untouched)]
+    assert [[sent.id for sent in each.outbox] for each in left] == [["m2"], [], ["m4"]]
+
+
 async def test_only_messages_of_some_age_are_unsent(store: Store) -> None:
     await store.insert(image())
     old = await store.insert(image(outbox=[message("m1", at=AT), message("m2", at=after(60))]))
