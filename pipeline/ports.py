@@ -323,6 +323,11 @@ class Engine(Protocol):
         """
         ...
 
+    def output(self, id: str, *, since: datetime) -> AsyncGenerator[Sequence[LogLine], None]:
+        """As `logs` that are followed, as many at a time as have come: for whoever reads all of it
+        for as long as it runs."""
+        ...
+
     async def create_exec(self, id: str, plan: ExecPlan) -> str:
         """Returns the id of what is to run; `exec_output` starts it.
 

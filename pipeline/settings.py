@@ -230,6 +230,10 @@ class Settings(BaseSettings):
     asset_cache_max_bytes: int = Field(default=500 * 1024**3, ge=1)
     """Of all such files of a node; what was used longest ago goes first, but not what a container
     has."""
+    log_max_bytes: int = Field(default=64 * 1024**2, ge=64 * 1024)
+    """Of what one container wrote, in all its runs; what came first goes first."""
+    log_max_age_days: float = Field(default=7, gt=0, le=3650)
+    """What containers wrote is kept for this long, also when they are gone."""
     stop_grace_s: int = 10
     """Time between SIGTERM and SIGKILL of a container."""
     restart_backoff_s: float = 10
@@ -271,6 +275,10 @@ class Settings(BaseSettings):
     """Frames held for one slow reader; further behind, it reads from the stream at its own pace."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
+
+    @property
+    def log_max_age_s(self) -> float:
+        return self.log_max_age_days * 86_400
 
     @cached_property
     def activators(self) -> tuple[str, ...]:

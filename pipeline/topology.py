@@ -11,6 +11,7 @@ Subjects
     yard.live.<org>.<resource>.<id>.<kind> the events once more as they are stored, outside the
                                            streams: what a live reader listens to
     yard.agent.<node>.<service>            request and reply with one agent, outside the streams
+    yard.log.<node>.<kind>                 what containers of a node write, on its way to the store
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class StreamPlan:
     max_age_s: int = 0
     """0 keeps messages until they are done."""
     duplicate_window_s: int = 120
+    max_bytes: int = 0
+    """Beyond which nothing more is taken; 0: for as long as there is disk."""
     live: str = ""
     """Prefix under which each message is published again, with its sequence, once stored."""
 
@@ -59,7 +62,9 @@ ATTEMPTS = StreamPlan("YARD_ATTEMPTS", ("yard.attempt.>",), max_age_s=DAY_S)
 """Failed attempts at messages that are still being tried, from every process."""
 ASKED_STREAM = "YARD_ASKED_"
 ASKED_PREFIX = "yard.ask."
-STREAMS = (COMMANDS, NODES, EVENTS, DEAD, ATTEMPTS)
+LOGS = StreamPlan("YARD_LOGS", ("yard.log.>",), work_queue=True, max_bytes=256 * 1024**2)
+"""While it is full, agents wait and engines keep what containers write."""
+STREAMS = (COMMANDS, NODES, EVENTS, DEAD, ATTEMPTS, LOGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ class StagePlan:
     """Messages that one process handles at once."""
     cloud_events: bool = True
     """False for what the broker itself publishes."""
+    in_order: bool = False
+    """One message at a time in the whole system: the next one only when the last is done."""
     skipped: tuple[str, ...] = ()
     """Kinds of events of which there is nothing to do: acknowledged unread."""
 
@@ -191,7 +198,18 @@ REPLICAS = StagePlan(
     skipped=("requested", "placed", "pull.progressed"),
 )
 """Events of containers, as hints to look at the deployments that they are replicas of."""
-DURABLES = (*STAGES, ADVISORIES, REPLICAS)
+LOG_INTAKE = StagePlan(
+    durable="log-intake",
+    stream=LOGS,
+    subject="yard.log.>",
+    # Output waits for a store that is away, however long that takes.
+    max_deliver=1_000_000,
+    retry_cap_s=5,
+    workers=1,
+    cloud_events=False,
+    in_order=True,
+)
+DURABLES = (*STAGES, ADVISORIES, REPLICAS, LOG_INTAKE)
 
 
 def node_stage(node: str) -> StagePlan:
@@ -270,6 +288,27 @@ def event(org: str, resource: str, id: str, kind: str) -> str:
 def agent_service(node: str, service: str) -> str:
     """Request and reply with one agent, outside the streams."""
     return f"yard.agent.{token(node)}.{token(service)}"
+
+
+LOG_CHUNKS = "chunks"
+LOG_OPEN = "open"
+
+
+def log_batch(node: str) -> str:
+    return f"yard.log.{token(node)}.{LOG_CHUNKS}"
+
+
+def log_opening(node: str) -> str:
+    return f"yard.log.{token(node)}.{LOG_OPEN}"
+
+
+class LogSubject(NamedTuple):
+    node: str
+    kind: str
+
+
+def parse_log(subject: str) -> LogSubject:
+    return LogSubject(*subject.split(".")[2:4])
 
 
 DEAD_PREFIX = "yard.dead."

@@ -155,14 +155,15 @@ def database() -> str:
 async def store(mongo_url: str, database: str) -> AsyncIterator[Store]:
     """With its indexes and nothing in it. Making those anew for each test would cost more than
     most tests do."""
+    from pipeline.adapters.store import log_chunks, windows
     from pipeline.adapters.store.store import KINDS, Store
-    from pipeline.adapters.store.windows import COLLECTION
 
     async with Store.open(mongo_url, database) as store:
         await store.prepare()
         for kind in KINDS:
             await store._collection(kind).delete_many({})
-        await store.beside(COLLECTION).delete_many({})
+        for name in (windows.COLLECTION, log_chunks.CHUNKS, log_chunks.STATE):
+            await store.beside(name).delete_many({})
         yield store
 
 

@@ -20,7 +20,7 @@ from pipeline.own_registry.fence import RegistryFence
 from workers import app
 from workers.app import Register, Sweep, alive
 from workers.broker import YardBroker
-from workers.stages import containers, deployments, images, models, organisations, registries
+from workers.stages import containers, deployments, images, logs, models, organisations, registries
 from workers.stages.intake import Intakes
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ STAGES: Final = (
     containers.register_nodes,
     deployments.register,
     images.register,
+    logs.register,
     models.register,
     organisations.register,
     registries.register,
@@ -94,6 +95,7 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("deliveries", MINUTE_S, services.images.deliveries.sweep),
         Sweep("deleted images", every_s, services.images.removal.sweep),
         Sweep("unclaimed", MINUTE_S, unclaimed.sweep),
+        Sweep("kept output", MINUTE_S, services.logs.retention.sweep),
         Sweep("leases", MINUTE_S, services.placement.stale_leases.sweep),
         Sweep("registries", every_s, registries.checks.sweep),
         Sweep("deleted registries", MINUTE_S, registries.service.purge),

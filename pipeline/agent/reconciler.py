@@ -5,7 +5,7 @@ Whoever writes such a record checks its fencing number first: `NodeContainers.ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final
@@ -99,6 +99,10 @@ class NodeContainers:
         await self._leases.release(container.uuid, container.fence, node=self.node)
 
 
+async def _nothing(engine_id: str) -> None:
+    return None
+
+
 class EngineReconciler:
     """What is done about one container is done one after the other: inside `locked`.
 
@@ -116,6 +120,8 @@ class EngineReconciler:
         )
         self._grace_s = settings.stop_grace_s
         self._locks = KeyedLocks()
+        self.before_removal: Callable[[str], Awaitable[None]] = _nothing
+        """Called with the engine's id of what has stopped and is to be removed."""
         self.has_compared = False
         """This process has compared everything once: from then on it sees what is removed."""
 
@@ -156,6 +162,7 @@ class EngineReconciler:
     async def discard(self, seen: EngineContainer) -> None:
         """Stop and remove. Idempotent."""
         await self.stop(seen)
+        await self.before_removal(seen.id)
         await self.engine.remove(seen.id)
 
     async def reconcile(self, uuid: str) -> Container | None:
@@ -204,6 +211,7 @@ class EngineReconciler:
         seen = await self.find(container)
         if seen is not None:
             await self.stop(seen)
+            await self.before_removal(seen.id)
         placed_anew = place_again(f"placed anew: {why}")
         evicted = await self.containers.commit(container, placed_anew)
         if seen is not None:

@@ -14,6 +14,7 @@ from pipeline import concurrency
 from pipeline.agent.container_care import ContainerCare, Probes, Restarts
 from pipeline.agent.container_io import ContainerIO
 from pipeline.agent.orders import Ending, Launching
+from pipeline.agent.output import ContainerOutput
 from pipeline.agent.reconciler import EngineReconciler
 from pipeline.agent.registration import Registration
 from pipeline.agent.sampling import Sampling
@@ -46,6 +47,7 @@ class Agent:
     ending: Ending
     volumes: NodeVolumes
     watching: Watching
+    output: ContainerOutput
     io: ContainerIO
     restarts: Restarts
     probes: Probes
@@ -66,6 +68,7 @@ class Agent:
             self._reconcile(unreconciled),
             self.watching.watch(unreconciled.set),
             self.sampling.run(),
+            self.output.run(),
         )
 
     async def close(self) -> None:
@@ -120,12 +123,19 @@ class Agent:
 class Watching:
     """Events say when to look, reconciliation looks at everything; neither alone is trusted."""
 
-    def __init__(self, reconciler: EngineReconciler, ending: Ending, care: ContainerCare) -> None:
+    def __init__(
+        self,
+        reconciler: EngineReconciler,
+        ending: Ending,
+        care: ContainerCare,
+        output: ContainerOutput,
+    ) -> None:
         self._engine = reconciler.engine
         self._reconciler = reconciler
         self._containers = reconciler.containers
         self._ending = ending
         self._care = care
+        self._output = output
         self._node = reconciler.node
         self._since: datetime | None = None
 
@@ -166,6 +176,8 @@ class Watching:
         again the next time.
         """
         seen = await self._engine.list(self._node.labels)
+        for each in seen:
+            self._output.found(each)
         uuids = {engine_plan.container_of(each.labels) for each in seen}
         here = await self._containers.on_this_node([uuid for uuid in uuids if uuid])
         records = {record.uuid: record for record in here}
@@ -183,6 +195,8 @@ class Watching:
             async for event in events:
                 self._since = event.time
                 uuid = engine_plan.container_of(event.labels)
+                if uuid and event.action == "start":
+                    self._output.attend(event.id, uuid)
                 if uuid and event.action.split(":")[0] in NOTABLE:
                     group.create_task(self.look(uuid))
 

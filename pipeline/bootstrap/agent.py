@@ -17,6 +17,7 @@ from pipeline.agent.container_care import Ask, ContainerCare, Probes, Restarts
 from pipeline.agent.container_io import ContainerIO
 from pipeline.agent.machine import Devices, HostPorts
 from pipeline.agent.orders import Ending, Launching
+from pipeline.agent.output import ContainerOutput
 from pipeline.agent.pulling import Pulling
 from pipeline.agent.reconciler import EngineReconciler, NodeContainers
 from pipeline.agent.registration import Registration, node_id
@@ -24,8 +25,10 @@ from pipeline.agent.sampling import Sampling
 from pipeline.agent.service import Agent, Watching
 from pipeline.agent.volumes import NodeVolumes
 from pipeline.bootstrap import connect
+from pipeline.logs.sending import LogBroker, LogSender
 from pipeline.nodes.leases import Leases
 from pipeline.ports import Engine, GpuInventory
+from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import Records
 from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
@@ -41,7 +44,7 @@ async def open_agent(settings: Settings) -> AsyncIterator[tuple[Agent, Bus]]:
         http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
         given = await stack.enter_async_context(GuardedHttp.open(asset_rules(settings)))
         gpus, ask = inventory.select(settings), partial(_ask, http)
-        agent = build_agent(settings, records, engine, gpus, ask, given, name=name)
+        agent = build_agent(settings, records, bus, engine, gpus, ask, given, name=name)
         stack.push_async_callback(agent.close)
         yield agent, bus
 
@@ -49,6 +52,7 @@ async def open_agent(settings: Settings) -> AsyncIterator[tuple[Agent, Bus]]:
 def build_agent(
     settings: Settings,
     records: Records,
+    broker: LogBroker,
     engine: Engine,
     gpus: GpuInventory,
     ask: Ask,
@@ -71,6 +75,7 @@ def build_agent(
     pulling = Pulling(engine, store, secrets, containers, assets, settings=settings, pulled=pulled)
     volumes = NodeVolumes(reconciler, records)
     ending = Ending(reconciler, pulling, volumes)
+    output = _output(reconciler, broker, settings)
     care = ContainerCare(reconciler, devices)
     retry_s = settings.restart_backoff_s
     restarts = Restarts(care.restart, node=uuid, retry_s=retry_s, clock=records.clock)
@@ -83,7 +88,8 @@ def build_agent(
         launching=Launching(reconciler, pulling, volumes, devices, settings),
         ending=ending,
         volumes=volumes,
-        watching=Watching(reconciler, ending, care),
+        watching=Watching(reconciler, ending, care, output),
+        output=output,
         io=ContainerIO(reconciler, store),
         restarts=restarts,
         probes=probes,
@@ -91,6 +97,14 @@ def build_agent(
             records.store, engine, devices, node=uuid, interval_s=settings.samples_interval_s
         ),
     )
+
+
+def _output(reconciler: EngineReconciler, broker: LogBroker, settings: Settings) -> ContainerOutput:
+    sender = LogSender(broker, node=reconciler.node.uuid, session=new_id())
+    labels, max_age_s = reconciler.node.labels, settings.log_max_age_s
+    output = ContainerOutput(reconciler.engine, sender, labels, max_age_s=max_age_s)
+    reconciler.before_removal = output.drained
+    return output
 
 
 def asset_rules(settings: Settings) -> Rules:

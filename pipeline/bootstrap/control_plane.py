@@ -19,6 +19,7 @@ from pipeline.adapters.http.streaming import StreamingHttp
 from pipeline.adapters.registry.client import RegistryClient
 from pipeline.adapters.registry.push import RegistryPush
 from pipeline.adapters.registry.tokens import RegistryTokens
+from pipeline.adapters.store.log_chunks import LogChunks
 from pipeline.adapters.store.readings import Readings
 from pipeline.adapters.store.search import Search
 from pipeline.bootstrap import connect, letter_seal
@@ -39,6 +40,7 @@ from pipeline.images.ownership import OwnRegistry
 from pipeline.images.removal import ImageRemoval
 from pipeline.images.service import Images
 from pipeline.images.validation import Validation
+from pipeline.logs.service import LogServices
 from pipeline.models.deliveries import DeliverySecrets, ModelDeliveries
 from pipeline.models.jobs.calls import ModelCalls
 from pipeline.models.jobs.serving import ModelEndings, ServingJobs
@@ -87,6 +89,7 @@ class Services:
     images: ImageServices
     uploads: UploadServices
     containers: ContainerServices
+    logs: LogServices
     pulls: Pulls
     placement: PlacementServices
     models: ModelServices
@@ -212,6 +215,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             images=imaging,
             uploads=uploads(records, imaging.deliveries, modelling.deliveries, settings),
             containers=running,
+            logs=LogServices.over(records, settings),
             pulls=Pulls(records.store, own),
             placement=placement(records, leases, settings),
             models=modelling,
@@ -224,6 +228,7 @@ async def prepare(services: Services) -> None:
     """What the control plane needs in store and broker. Idempotent, safe to run concurrently."""
     await services.records.store.prepare()
     await Readings(services.records.store).prepare()
+    await LogChunks(services.records.store).prepare()
     await services.bus.prepare()
     await services.organisations.ensure()
 

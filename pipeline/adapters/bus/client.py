@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from pipeline import topology
@@ -225,6 +226,29 @@ class Bus:
         A handler is closed as soon as its reader has left or the context is.
         """
         return request_stream.serve_stream(self.client, subject, handler)
+
+    @asynccontextmanager
+    async def inbox(self) -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+        """A subject that only we listen to, and what arrives there meanwhile."""
+        arrived: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def receive(message: Msg) -> None:
+            arrived.put_nowait(message.data)
+
+        subject = self.client.new_inbox()
+        with translated():
+            subscription = await self.client.subscribe(subject, cb=receive)
+        try:
+            yield subject, arrived
+        finally:
+            if not self.client.is_closed:
+                await subscription.unsubscribe()
+
+    async def answer(self, inbox: str, data: bytes) -> None:
+        """To whoever listens there; nobody knows whether it arrives."""
+        self._refuse_too_large(data, {})
+        with translated():
+            await self.client.publish(inbox, data)
 
     def _refuse_too_large(self, data: bytes, headers: Mapping[str, str]) -> None:
         # The server closes the connection over a message above its limit, headers included.

@@ -105,7 +105,15 @@ def _stream_settings(plan: StreamPlan) -> dict[str, Any]:
         "duplicate_window": float(plan.duplicate_window_s),
         "allow_direct": True,
         "republish": _republish(plan),
+        **_limit(plan),
     }
+
+
+def _limit(plan: StreamPlan) -> dict[str, Any]:
+    """Where there is none, an operator may have set one."""
+    if not plan.max_bytes:
+        return {}
+    return {"max_bytes": plan.max_bytes, "discard": api.DiscardPolicy.NEW}
 
 
 def _republish(plan: StreamPlan) -> api.RePublish | None:
@@ -122,7 +130,7 @@ def _durable_settings(plan: StagePlan) -> dict[str, Any]:
         "ack_policy": api.AckPolicy.EXPLICIT,
         "ack_wait": float(plan.ack_wait_s),
         "max_deliver": plan.max_deliver,
-        "max_ack_pending": MAX_ACK_PENDING,
+        "max_ack_pending": 1 if plan.in_order else MAX_ACK_PENDING,
     }
 
 

@@ -236,6 +236,16 @@ class DockerEngine:
         for line in decoder.finish():
             yield line
 
+    async def output(self, id: str, *, since: datetime) -> AsyncGenerator[Sequence[LogLine], None]:
+        decoder = LogDecoder()
+        params = shapes.log_params(tail=None, since=since, follow=True)
+        where = f"{_at(id)}/logs"
+        pieces = self._link.stream("GET", where, pool="outputs", endless=True, params=params)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield list(decoder.feed(piece))
+        yield list(decoder.finish())
+
     async def create_exec(self, id: str, plan: ExecPlan) -> str:
         body = shapes.exec_creation(plan)
         found = await self._link.call("POST", f"{_at(id)}/exec", json=body)

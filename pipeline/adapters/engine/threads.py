@@ -28,7 +28,7 @@ from pipeline.adapters.engine.client import (
 from pipeline.errors import EngineError, EngineUnavailable, Overloaded, YardError
 
 T = TypeVar("T")
-Pool = Literal["calls", "launches", "waits", "pulls", "streams", "events"]
+Pool = Literal["calls", "launches", "waits", "pulls", "streams", "outputs", "events"]
 Refused = Callable[[Response], YardError]
 
 _THREADS: dict[Pool, int] = {
@@ -37,10 +37,12 @@ _THREADS: dict[Pool, int] = {
     "waits": 16,
     "pulls": 16,
     "streams": 64,
+    "outputs": 1024,
     "events": 4,
 }
 """Pools of their own, so that slow starts, stops, pulls and followed outputs hold up no call, and
-so that readers of outputs, however many, do not make us deaf to what happens."""
+so that readers of outputs, however many, do not make us deaf to what happens. A pool has no more
+threads than were needed at once: `outputs` one for each container that is followed."""
 
 _WAKE_TIMES, _WAKE_PAUSE_S = 20, 0.05
 _PIECE_BYTES = 64 * 1024

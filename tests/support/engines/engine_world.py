@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -36,6 +37,10 @@ class Made:
     error: str = ""
     started_at: str = NEVER
     starts: int = 0
+    written: list[tuple[int, bytes]] = field(default_factory=list)
+    """Times and frames of its output."""
+    listeners: list[Exchange] = field(default_factory=list)
+    """Who follows its output."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -100,8 +105,27 @@ class EngineWorld(FakeEngine):
         (made,) = self.containers.values()
         return made
 
+    def write(self, made: Made, text: str | bytes, *, to: int = 1, at_ns: int = 0) -> None:
+        """It writes a line, or a part of one, to stdout (1) or stderr (2)."""
+        at_ns = at_ns or time.time_ns()
+        seconds, rest = divmod(at_ns, 10**9)
+        stamp = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z "
+        content = stamp.encode() + (text.encode() if isinstance(text, str) else text)
+        made.written.append((at_ns, struct.pack(">BxxxL", to, len(content)) + content))
+        for listener in made.listeners:
+            listener.chunk(made.written[-1][1])
+
+    def cut_output(self, made: Made) -> None:
+        """Every follower loses it."""
+        for listener in made.listeners:
+            listener.writer.close()
+        made.listeners.clear()
+
     def die(self, made: Made, code: int) -> None:
         made.status, made.exit_code = "exited", code
+        for listener in made.listeners:
+            listener.end()
+        self.cut_output(made)
         self.tell(made, "die", exitCode=str(code))
 
     def stop(self, made: Made, code: int) -> None:
@@ -265,6 +289,24 @@ class EngineWorld(FakeEngine):
         self.lose(made)
         exchange.send("X-Done: yes", 204, b"")
 
+    async def _output(self, exchange: Exchange, id: str) -> None:
+        made = self._find(id)
+        if made is None:
+            exchange.json(404, {"message": f"No such container: {id}"})
+            return
+        exchange.begin()
+        since_ns = int(exchange.query.get("since", "0").replace(".", ""))
+        for at_ns, frame in made.written:
+            if at_ns >= since_ns:
+                exchange.chunk(frame)
+        if made.status != "running" or exchange.query["follow"] == "0":
+            exchange.end()
+            return
+        made.listeners.append(exchange)
+        await exchange.closed.wait()
+        if exchange in made.listeners:
+            made.listeners.remove(exchange)
+
     async def _create_volume(self, exchange: Exchange) -> None:
         asked = json.loads(exchange.body)
         labels = self.volumes.setdefault(asked["Name"], asked["Labels"])
@@ -306,13 +348,13 @@ class EngineWorld(FakeEngine):
 _ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/info", EngineWorld._info),
     ("GET", "/version", EngineWorld._version),
-    ("GET", "/version", EngineWorld._version),
     ("GET", "/images/json", EngineWorld._all_images),
     ("GET", "/images/(.+)/json", EngineWorld._image),
     ("POST", "/images/create", EngineWorld._pull),
     ("GET", "/containers/json", EngineWorld._list),
     ("POST", "/containers/create", EngineWorld._create),
     ("GET", "/containers/(.+)/json", EngineWorld._inspect),
+    ("GET", "/containers/(.+)/logs", EngineWorld._output),
     ("POST", "/containers/(.+)/start", EngineWorld._start),
     ("POST", "/containers/(.+)/stop", EngineWorld._stop),
     ("DELETE", "/containers/([^/]+)", EngineWorld._remove),

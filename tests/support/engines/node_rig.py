@@ -7,12 +7,13 @@ the node over when it wants to, as often as it wants to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from pipeline import topology
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.engine.docker import DockerEngine
 from pipeline.adapters.gpus import simulated_spec
@@ -24,9 +25,11 @@ from pipeline.bootstrap.agent import asset_rules, build_agent
 from pipeline.containers import volumes
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.service import Containers
-from pipeline.errors import YardError
+from pipeline.errors import BusUnavailable, YardError
 from pipeline.images.ownership import OwnRegistry
 from pipeline.images.service import Images
+from pipeline.logs.chunks import LogBatch, LogOpening
+from pipeline.logs.intake import LogIntake
 from pipeline.nodes.leases import Leases
 from pipeline.placement.node_view import NodeView
 from pipeline.placement.service import Placement
@@ -40,7 +43,7 @@ from schemas.access import Principal
 from schemas.commands import NodeOrder
 from schemas.container import Container, ContainerSpec
 from schemas.image import Image
-from schemas.message import Message
+from schemas.message import ID_HEADER, Message
 from schemas.node import Node
 from schemas.states import ContainerStatus as Status
 from schemas.states import ImageStatus, NodeStatus
@@ -115,6 +118,39 @@ def settings(**values: Any) -> Settings:
     return Settings(**{**brisk, **values})
 
 
+class KeptOutput:
+    """The broker and the worker on the way of output, which is kept at once; `away` like both."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+        self.away = False
+        self.messages: list[tuple[str, bytes]] = []
+        self.max_payload = 1024 * 1024
+        self._intake = LogIntake(store, settings, clock)
+        self._inboxes: dict[str, asyncio.Queue[bytes]] = {}
+
+    async def publish_raw(
+        self, subject: str, data: bytes, headers: Mapping[str, str], *, timeout_s: float = 5
+    ) -> int:
+        if self.away:
+            raise BusUnavailable("It is away.")
+        self.messages.append((subject, data))
+        node, kind = topology.parse_log(subject)
+        if kind == topology.LOG_OPEN:
+            opening = LogOpening.model_validate_json(data)
+            opened = await self._intake.open(node, opening)
+            self._inboxes[opening.reply].put_nowait(opened.model_dump_json().encode())
+        else:
+            batch = LogBatch.model_validate_json(data)
+            await self._intake.take(node, batch, message=headers[ID_HEADER])
+        return len(self.messages)
+
+    @asynccontextmanager
+    async def inbox(self) -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+        name = new_id()
+        self._inboxes[name] = asyncio.Queue()
+        yield name, self._inboxes[name]
+
+
 @dataclass
 class NodeRig:
     settings: Settings
@@ -133,6 +169,7 @@ class NodeRig:
     nodes: LostNodes
     stuck: OverdueContainers
     leases: Leases
+    kept: KeptOutput
     agent: Agent
     given: GuardedHttp
     caller: Principal = field(default_factory=lambda: member(ORG))
@@ -290,7 +327,6 @@ async def node_rig(
         leases, clock = Leases(store), Clock()
         view = NodeView(store, grace_s=given.node_grace_s, clock=clock)
         records = Records(store, outbox, clock)
-        images = _images(records, given)
         rig = NodeRig(
             settings=given,
             clock=clock,
@@ -307,7 +343,7 @@ async def node_rig(
                 cuda=given.simulated_cuda,
             ),
             health=Health(),
-            containers=Containers(records, images, leases),
+            containers=Containers(records, _images(records, given), leases),
             placing=_placing(records, leases, view, given),
             view=view,
             nodes=LostNodes(
@@ -315,6 +351,7 @@ async def node_rig(
             ),
             stuck=OverdueContainers(records, given),
             leases=leases,
+            kept=KeptOutput(store, given, clock),
             agent=cast(Agent, None),
             given=await stack.enter_async_context(GuardedHttp.open(asset_rules(given))),
         )
@@ -327,7 +364,7 @@ async def node_rig(
 def agent_of(rig: NodeRig, name: str) -> Agent:
     simulated = rig.settings.model_copy(update={"simulated_gpus": "yes"})
     return build_agent(
-        simulated, rig.records, rig.engine, rig.gpus, rig.health.ask, rig.given, name=name
+        simulated, rig.records, rig.kept, rig.engine, rig.gpus, rig.health.ask, rig.given, name=name
     )
 
 

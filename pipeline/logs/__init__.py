@@ -1,0 +1,1 @@
+"""What containers write: cut into chunks beside the engine, kept in the store, read by callers."""
