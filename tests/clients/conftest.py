@@ -41,13 +41,13 @@ def load_wait_s() -> str:
     return "60"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def root(api: ApiPiece) -> str:
     """Address of the server."""
     return f"http://127.0.0.1:{api.port}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def locked(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:

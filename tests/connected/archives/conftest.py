@@ -83,7 +83,7 @@ def api_settings(
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def archive_nats(services: Services) -> AsyncIterator[str]:
     nats = services.nats()
     await nats.start()
@@ -91,7 +91,7 @@ async def archive_nats(services: Services) -> AsyncIterator[str]:
     await nats.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(
     api_settings: Callable[..., Settings], archive_nats: str
 ) -> AsyncIterator[ApiProcess]:

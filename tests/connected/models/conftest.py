@@ -32,7 +32,7 @@ def load_wait_s() -> str:
     return "3"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def models_system(
     tmp_path_factory: pytest.TempPathFactory,
     load_wait_s: str,
@@ -62,7 +62,7 @@ async def models_system(
     await asyncio.gather(nats.stop(), registry.stop())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(models_system: System, worker: AppPiece) -> ApiPiece:
     system = models_system
     api = await system.api()
@@ -72,12 +72,12 @@ async def api(models_system: System, worker: AppPiece) -> ApiPiece:
     return api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def worker(models_system: System) -> AppPiece:
     return await models_system.worker()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api_key(models_system: System, api: ApiPiece) -> str:
     answer = await models_system.call(
         api, "POST", "/tokens", json={"name": "models", "role": "member"}

@@ -24,7 +24,7 @@ from workers.app import build
 from workers.control_plane import stages
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def app(services: Services, mongo_url: str) -> AsyncIterator[FastAPI]:
     """Nobody works for it."""
     nats = services.nats()
@@ -35,13 +35,13 @@ async def app(services: Services, mongo_url: str) -> AsyncIterator[FastAPI]:
     await nats.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def yard(app: FastAPI) -> Yard:
     opened: Yard = app.state.services
     return opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def worker(yard: Yard) -> AsyncIterator[None]:
     """Works in this process, on the services of the application."""
     working = build(
@@ -52,7 +52,7 @@ async def worker(yard: Yard) -> AsyncIterator[None]:
     await working.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def locked_host(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
