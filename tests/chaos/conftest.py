@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.stack.pieces.app import ApiPiece, AppPiece
+from pipeline.stack.pieces.dockerd import DockerdPiece
+from pipeline.stack.pieces.mongod import MongodPiece
 from pipeline.stack.pieces.nats import NatsPiece
 from tests.support.archives.image_delivery import push
 from tests.support.archives.images import HEALTHCHECK, busybox_image
+from tests.support.systems.services import Services
 from tests.support.systems.system import System, a_system
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -47,19 +52,59 @@ async def system(
 
 @dataclass
 class Yard:
-    """One of each, running."""
+    """One of each, running, on services of their own; its images are `served` and `checked`."""
 
     system: System
     api: ApiPiece
     worker: AppPiece
     agent: AppPiece
     nats: NatsPiece
+    mongod: MongodPiece
+    dockerd: DockerdPiece
+
+    async def mend(self) -> None:
+        """All of it runs, and no container is left: whatever was stopped, killed or paused."""
+        for piece in (self.mongod, self.nats, self.dockerd, self.worker, self.agent, self.api):
+            piece.resume()
+            await piece.start()
+        await self.system.nodes(self.api)
+        for left in (await self.system.get(self.api, "/containers?limit=200"))["items"]:
+            path = f"/containers/{left['uuid']}"
+            await self.system.call(self.api, "DELETE", path, params={"wait": 20})
+
+        async def is_empty() -> bool:
+            return await self.system.engine_containers() == []
+
+        await eventually(is_empty)
+
+
+@pytest.fixture(scope="package")
+async def shared_yard(
+    tmp_path_factory: pytest.TempPathFactory,
+    services: Services,
+    registry_host: str,
+    served: str,
+    checked: str,
+) -> AsyncIterator[Yard]:
+    mongod, nats, dockerd = services.mongod(), services.nats(), services.dockerd()
+    await asyncio.gather(mongod.start(), nats.start(), dockerd.start())
+    where = {
+        "NATS_URL": nats.url,
+        "MONGO_URL": mongod.url,
+        "REGISTRY": registry_host,
+        "DOCKER_HOST": dockerd.host,
+    }
+    async with a_system(tmp_path_factory.mktemp("chaos"), random.Random(), **where) as system:
+        api, worker, agent = await system.api(), await system.worker(), await system.agent()
+        await system.login(api)
+        await system.nodes(api)
+        for reference in (served, checked):
+            await system.image(api, reference)
+        yield Yard(system, api, worker, agent, nats, mongod, dockerd)
+    await asyncio.gather(mongod.stop(), nats.stop(), dockerd.stop())
 
 
 @pytest.fixture
-async def yard(system: System, own_nats: NatsPiece) -> Yard:
-    api = await system.api()
-    worker, agent = await system.worker(), await system.agent()
-    await system.login(api)
-    await system.nodes(api)
-    return Yard(system, api, worker, agent, own_nats)
+async def yard(shared_yard: Yard) -> AsyncIterator[Yard]:
+    yield shared_yard
+    await shared_yard.mend()

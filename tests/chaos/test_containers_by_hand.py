@@ -11,7 +11,6 @@ from tests.chaos.conftest import Yard
 
 
 async def test_a_container_removed_by_hand_is_noticed(yard: Yard, served: str) -> None:
-    await yard.system.image(yard.api, served)
     container = await yard.system.run(yard.api, served)
     assert container["status"] == "RUNNING"
     async with DockerEngine.open(yard.system.docker_host) as engine:
@@ -23,7 +22,6 @@ async def test_a_container_removed_by_hand_is_noticed(yard: Yard, served: str) -
 
 
 async def test_a_container_killed_by_hand_is_started_again(yard: Yard, served: str) -> None:
-    await yard.system.image(yard.api, served)
     container = await yard.system.run(yard.api, served, restart="always")
     async with DockerEngine.open(yard.system.docker_host) as engine:
         await engine.stop(engine_plan.name_of(container["uuid"], container["node"]), grace_s=1)
@@ -37,7 +35,6 @@ async def test_a_container_killed_by_hand_is_started_again(yard: Yard, served: s
 
 
 async def test_an_unhealthy_container_is_restarted(yard: Yard, checked: str) -> None:
-    await yard.system.image(yard.api, checked)
     container = await yard.system.run(yard.api, checked)
     (seen,) = await yard.system.engine_containers(container["uuid"])
     command = ["docker", "-H", yard.system.docker_host, "exec", seen.id, "rm", "/healthy"]
@@ -51,20 +48,17 @@ async def test_an_unhealthy_container_is_restarted(yard: Yard, checked: str) -> 
 async def test_a_foreign_container_of_the_same_name_is_never_touched(
     yard: Yard, served: str
 ) -> None:
-    await yard.system.image(yard.api, served)
-    await yard.agent.stop()
-    container = await yard.system.run(yard.api, served, wait=0)
+    """It takes the name while the one that had it is stopped."""
+    container = await yard.system.run(yard.api, served)
     path = f"/containers/{container['uuid']}"
-    container = await yard.system.until(
-        yard.api, path, lambda c: c["status"] in ("PLACED", "LOST") and c["node"]
-    )
+    await yard.system.call(yard.api, "POST", f"{path}/stop", params={"wait": 20})
     name = engine_plan.name_of(container["uuid"], container["node"])
     async with DockerEngine.open(yard.system.docker_host) as engine:
-        image = (await yard.system.get(yard.api, path))["pull"]
-        await engine.pull(image, credentials=None, platform=None, stall_s=10, progress=_unwatched)
-        foreign = await engine.create(LaunchPlan(name=name, image=image))
+        for ours in await yard.system.engine_containers(container["uuid"]):
+            await engine.remove(ours.id)
+        foreign = await engine.create(LaunchPlan(name=name, image=container["pull"]))
         try:
-            await yard.agent.start()
+            await yard.system.call(yard.api, "POST", f"{path}/start")
             found = await yard.system.until(yard.api, path, lambda c: c["status"] == "FAILED", 20)
             assert "somebody else" in found["reason"]
             await yard.system.call(yard.api, "DELETE", path, params={"wait": 10})
@@ -77,7 +71,6 @@ async def test_a_foreign_container_of_the_same_name_is_never_touched(
 
 
 async def test_a_stop_that_was_asked_for_is_not_undone(yard: Yard, served: str) -> None:
-    await yard.system.image(yard.api, served)
     container = await yard.system.run(yard.api, served, restart="always")
     path = f"/containers/{container['uuid']}"
     await yard.system.call(yard.api, "POST", f"{path}/stop")
@@ -88,7 +81,3 @@ async def test_a_stop_that_was_asked_for_is_not_undone(yard: Yard, served: str) 
     stopped = await yard.system.get(yard.api, path)
     assert stopped["status"] == "STOPPED"
     assert not any(c.running for c in await yard.system.engine_containers(container["uuid"]))
-
-
-async def _unwatched(done: int, total: int | None) -> None:
-    """Nobody looks at this pull."""

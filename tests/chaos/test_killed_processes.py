@@ -24,7 +24,6 @@ async def kinds_of(nats_url: str, uuid: str) -> list[str]:
 async def test_an_api_killed_between_store_and_publish_loses_nothing(
     yard: Yard, served: str
 ) -> None:
-    await yard.system.image(yard.api, served)
     yard.nats.pause()
     try:
         asking = asyncio.create_task(
@@ -61,7 +60,6 @@ async def stored(system: System, name: str) -> bool:
 
 
 async def test_a_worker_killed_at_any_time_places_once(yard: Yard, served: str) -> None:
-    await yard.system.image(yard.api, served)
     answers = [
         await yard.system.run(yard.api, served, wait=0, name=f"w{number}") for number in range(6)
     ]
@@ -106,7 +104,6 @@ async def created(system: System, uuid: str) -> bool:
 async def test_the_same_command_inside_and_outside_the_dedupe_window_has_one_effect(
     yard: Yard, served: str
 ) -> None:
-    await yard.system.image(yard.api, served)
     subject = topology.command("default", "container", "create")
     headers = {
         "ce-specversion": "1.0",
@@ -130,7 +127,6 @@ async def test_the_same_command_inside_and_outside_the_dedupe_window_has_one_eff
 
 
 async def test_an_order_with_an_old_fencing_number_is_refused(yard: Yard, served: str) -> None:
-    await yard.system.image(yard.api, served)
     container = await yard.system.run(yard.api, served)
     headers = {
         "ce-specversion": "1.0",

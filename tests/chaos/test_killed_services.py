@@ -8,8 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.stack.pieces.dockerd import DockerdPiece
-from pipeline.stack.pieces.mongod import MongodPiece
 from pipeline.stack.processes.piece import Piece
 from tests.chaos.conftest import Yard
 from tests.support.systems.system import System
@@ -39,7 +37,6 @@ async def start_some(system: System, api: Any, image: str, prefix: str) -> list[
 async def test_a_broker_killed_under_work_loses_no_acknowledged_command(
     yard: Yard, served: str
 ) -> None:
-    await yard.system.image(yard.api, served)
     asking = asyncio.create_task(start_some(yard.system, yard.api, served, "n"))
     await yard.nats.kill()
     await yard.nats.start()
@@ -50,35 +47,25 @@ async def test_a_broker_killed_under_work_loses_no_acknowledged_command(
 
 @pytest.mark.parametrize("which", ["mongod", "dockerd"])
 async def test_a_store_or_engine_killed_under_work_loses_nothing(
-    which: str, own_mongod: MongodPiece, own_dockerd: DockerdPiece, system: System, served: str
+    which: str, yard: Yard, served: str
 ) -> None:
-    system.settings["MONGO_URL"] = own_mongod.url
-    system.settings["DOCKER_HOST"] = system.docker_host = own_dockerd.host
-    victim: Piece = {"mongod": own_mongod, "dockerd": own_dockerd}[which]
-    api, _, _ = await system.api(), await system.worker(), await system.agent()
-    await system.login(api)
-    await system.image(api, served)
-    await system.nodes(api)
-    uuids = await start_some(system, api, served, "s")
+    victim: Piece = {"mongod": yard.mongod, "dockerd": yard.dockerd}[which]
+    uuids = await start_some(yard.system, yard.api, served, which[0])
     await victim.kill()
     await victim.start()
     assert len(uuids) == IN_FLIGHT
-    await all_run_once(system, api, uuids)
+    await all_run_once(yard.system, yard.api, uuids)
 
 
 @pytest.mark.parametrize("ends", [("agent", "dockerd"), ("dockerd",), ("dockerd!",)])
 async def test_what_runs_is_up_again_after_its_engine_was_stopped(
-    ends: tuple[str, ...], own_dockerd: DockerdPiece, system: System, served: str
+    ends: tuple[str, ...], yard: Yard, served: str
 ) -> None:
     """Its policy is the default one, and it exits with code 0 when it is told to end."""
-    system.settings["DOCKER_HOST"] = system.docker_host = own_dockerd.host
-    api, _, agent = await system.api(), await system.worker(), await system.agent()
-    await system.login(api)
-    await system.image(api, served)
-    await system.nodes(api)
+    system, api = yard.system, yard.api
     policies = ("no", "on-failure", "always")
     uuids = [(await system.run(api, served, restart=policy))["uuid"] for policy in policies]
-    pieces: dict[str, Piece] = {"agent": agent, "dockerd": own_dockerd}
+    pieces: dict[str, Piece] = {"agent": yard.agent, "dockerd": yard.dockerd}
     for name in ends:
         await (pieces["dockerd"].kill() if name.endswith("!") else pieces[name].stop())
     for name in reversed(ends):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.chaos.conftest import Yard
 from tests.support.systems.system import System
 
 GPUS = "2xH100-80GB"
@@ -34,18 +35,14 @@ async def test_containers_of_a_lost_node_are_replaced_and_its_return_leaves_one_
 
 
 async def test_a_container_that_waits_for_its_node_is_taken_up_again(
-    system: System, served: str
+    yard: Yard, served: str
 ) -> None:
-    api, _ = await system.api(), await system.worker()
-    await system.login(api)
-    await system.image(api, served)
-    agent = await system.agent("node-a")
-    await system.nodes(api)
+    system, api = yard.system, yard.api
     container = await system.run(api, served, on_node_loss="wait")
-    await agent.kill()
+    await yard.agent.kill()
     path = f"/containers/{container['uuid']}"
     await system.until(api, path, lambda c: c["status"] == "LOST", 20)
-    await agent.start()
+    await yard.agent.start()
     back = await system.until(api, path, lambda c: c["status"] == "RUNNING", 20)
     assert back["fence"] == container["fence"]
     assert back["engine_id"] == container["engine_id"]
