@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,9 +33,20 @@ LONGEST_FIRST = (
     "tests/connected/api",
     "tests/clients",
     "tests/browser",
+    "tests/connected/models",
+    "tests/connected/registries",
     "tests/connected",
 )
 """Files of these folders run for long. Two runners end together when they do not come last."""
+AS_ONE = (
+    "tests/docs",
+    "tests/chaos",
+    "tests/connected/models",
+    "tests/connected/registries",
+    "tests/connected/imported_containers",
+    "tests/connected/archives",
+)
+"""Folders whose files share a system of processes: one runner has them all, and starts it once."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(ranks, len(LONGEST_FIRST))
 
     items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives out files, and the folders of AS_ONE whole."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Folders(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((path for path in AS_ONE if file.startswith(f"{path}/")), file)
+
+    return Folders(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
