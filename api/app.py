@@ -82,6 +82,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Services, EventHub]]
         await services.access.bootstrap()
         frames = settings.event_buffer_frames
         hub = await stack.enter_async_context(EventHub.open(services.bus, buffer_frames=frames))
+        hub.observe(services.access.heard)
         await stack.enter_async_context(services.uploads.ingesting.running())
         yield services, hub
 

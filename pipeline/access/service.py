@@ -11,7 +11,9 @@ from pipeline.access.users import Users
 from pipeline.errors import Unauthenticated
 from pipeline.records.kernel import Records
 from pipeline.settings import Settings
+from pipeline.topology import EventSubject
 from schemas.access import Principal, Token, User
+from schemas.organisation import Organisation
 
 
 class Access:
@@ -23,6 +25,7 @@ class Access:
         self._settings = settings
         self._signer = Signer(settings.signing_key.get_secret_value())
         revocations = RevocationCache(records.store, records.clock)
+        self._revocations = revocations
         self._keys = ApiKeys(records.store, revocations, records.clock)
         self.users = Users(records, revocations, passwords or Passwords())
         self.tokens = Tokens(records, revocations, self._keys, self._signer)
@@ -41,6 +44,17 @@ class Access:
         settings = self._settings
         password = settings.admin_password.get_secret_value()
         return await self.users.found(settings.org, settings.admin_user, password)
+
+    def heard(self, about: EventSubject) -> None:
+        """Notice with the next request what another process changed."""
+        match about.resource:
+            case Token.resource:
+                self._keys.forget(about.id)
+                self._revocations.forget(about.org)
+            case User.resource:
+                self._revocations.forget(about.org)
+            case Organisation.resource:
+                self._revocations.forget_all()
 
     async def authenticate(self, header: str | None) -> Principal:
         """From `Bearer <access token or API key>` or `ApiKey <key>`.

@@ -16,6 +16,7 @@ from pipeline.adapters.store.windows import Windows
 from pipeline.errors import TooManyRequests, Unauthenticated
 from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import Clock, Records
+from pipeline.records.messages import event
 from pipeline.settings import Settings
 from schemas.access import Token, User
 
@@ -126,7 +127,7 @@ class Sessions:
             revoked_at=at,
             user=claims.user,
         )
-        note = await self._records.insert_once(note, [])
+        note = await self._records.insert_once(note, [event("revoked")])
         await self._tokens.end(note, claims.subject)
 
     async def _purge(self, org: str) -> None:

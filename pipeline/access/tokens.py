@@ -24,7 +24,8 @@ from pipeline.records.idempotency import id_for
 from pipeline.records.kernel import Change, Clock, Records
 from pipeline.records.messages import event
 from pipeline.records.queries import Page, page
-from schemas.access import Permission, Principal, Role, Token, User
+from pipeline.records.revoked import Revoked, revoked
+from schemas.access import Permission, Principal, Role, Token
 from schemas.organisation import Organisation
 from schemas.states import OrganisationStatus
 
@@ -39,7 +40,7 @@ SECRET_BYTES: Final = 24
 REMEMBERED: Final = 10_000
 """API keys."""
 MAX_AGE: Final = timedelta(seconds=5)
-"""How long a revocation by another process may go unnoticed."""
+"""How long a revocation by another process may go unnoticed, should its event be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Tokens:
         return token
 
     async def revoke(self, caller: Principal, uuid: str) -> Token:
-        """Here at once, in other processes within `MAX_AGE`. Idempotent. NotFound."""
+        """Here at once, in other processes with the event. Idempotent. NotFound."""
         roles.require(caller, Permission.TOKEN_WRITE)
         return await self.end(await self._store.get(Token, uuid, org=caller.org), caller.id)
 
@@ -197,6 +198,7 @@ class ApiKeys:
         self._read: TTLCache[str, Token] = TTLCache(
             REMEMBERED, ttl=MAX_AGE.total_seconds(), timer=lambda: clock().timestamp()
         )
+        self._changes = 0
 
     async def read(self, text: str) -> Token | None:
         """The token of an API key; None when `text` is something else.
@@ -219,13 +221,15 @@ class ApiKeys:
         return token
 
     def forget(self, uuid: str) -> None:
+        self._changes += 1
         self._read.pop(uuid, None)
 
     async def _known(self, uuid: str) -> Token | None:
         token = self._read.get(uuid)
         if token is None:
+            changes = self._changes
             token = await self._store.find_by_id(Token, uuid, org=EVERY_ORG)
-            if token is not None:
+            if token is not None and changes == self._changes:
                 self._read[uuid] = token
         return token
 
@@ -261,10 +265,7 @@ class Revocations:
     """What opens nothing any more, of one organisation."""
 
     at: datetime
-    tokens: frozenset[str] = frozenset()
-    """uuids of tokens and sessions, and whom (`User.holders`) users were before a change."""
-    inactive: frozenset[str] = frozenset()
-    """Whom users are and were that are disabled."""
+    revoked: Revoked
     is_gone: bool = False
     """The organisation is deleted."""
 
@@ -282,17 +283,21 @@ class RevocationCache:
     async def require(self, org: str, tokens: Iterable[str], user: str | None) -> None:
         """Raises Unauthenticated with `reason` `revoked` or `user_inactive`; StoreUnavailable."""
         known = await self._current(org)
-        if user in known.inactive:
+        if user in known.revoked.inactive:
             raise Unauthenticated("The account is disabled.", reason="user_inactive")
-        if not known.tokens.isdisjoint((*tokens, user)):
+        if not known.revoked.all.isdisjoint((*tokens, user)):
             raise Unauthenticated("The token was revoked: log in again.", reason="revoked")
         if known.is_gone:
             raise Unauthenticated("The organisation was deleted.", reason="revoked")
 
     def forget(self, org: str) -> None:
-        """Something changed in this process: notice it with the next request."""
+        """Something changed: notice it with the next request."""
         self._changes += 1
         self._known.pop(org, None)
+
+    def forget_all(self) -> None:
+        self._changes += 1
+        self._known.clear()
 
     async def _current(self, org: str) -> Revocations:
         if known := self._fresh(org):
@@ -315,17 +320,10 @@ class RevocationCache:
 
 
 async def revocations(store: Store, org: str, *, at: datetime) -> Revocations:
-    """As the store says now; tokens that have expired anyway are not named."""
-    ended = {"revoked_at": {"$ne": None}, "expires_at": {"$gt": at - MAX_AGE * 2}}
-    signed = {"kind": {"$in": ["jwt", "session"]}}
-    changed = {"$or": [{"active": False}, {"generation": {"$gt": 0}}]}
+    """As the store says now."""
     deleted = {"slug": org, "status": OrganisationStatus.DELETED.value}
-    tokens, users, gone = await asyncio.gather(
-        store.find(Token, org=org, where=ended | signed, sort=()),
-        store.find(User, org=org, where=changed, sort=()),
+    found, gone = await asyncio.gather(
+        revoked(store, org, since=at - 2 * MAX_AGE),
         store.find_one(Organisation, org=EVERY_ORG, where=deleted),
     )
-    earlier = {each for user in users for each in user.ended if user.active}
-    inactive = {each for user in users if not user.active for each in user.holders}
-    revoked = frozenset(token.uuid for token in tokens) | earlier
-    return Revocations(at, revoked, frozenset(inactive), gone is not None)
+    return Revocations(at, found, gone is not None)

@@ -121,7 +121,7 @@ class Users:
         """Disable or enable a user, give another role or password. Idempotent, but for a password.
 
         Whoever is disabled, or gets another role or password, has to log in anew: sessions, tokens
-        and keys of before are good no more, here at once, in other processes within `MAX_AGE`.
+        and keys of before are good no more, here at once, in other processes with the event.
         Raises PermissionDenied, NotFound, StaleRevision, InvalidInput, and Conflict for a caller
         who would disable himself or change his own role.
         """

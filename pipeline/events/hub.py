@@ -66,6 +66,7 @@ class EventHub:
         self._readers: set[Reader] = set()
         self._watches = Watches()
         self._replays = asyncio.Semaphore(REPLAYS_AT_ONCE)
+        self._observers: list[Callable[[EventSubject], None]] = []
         self._arrivals = 0
         self.draining = False
         self.resets = 0
@@ -121,6 +122,10 @@ class EventHub:
         """Enter it before the work is asked for, so that nothing is missed."""
         return self._watches.watch((org, resource, id))
 
+    def observe(self, observer: Callable[[EventSubject], None]) -> None:
+        """Call it for every event of any organisation. While the broker is away some are lost."""
+        self._observers.append(observer)
+
     def drain(self) -> None:
         """Tell every reader to come back later and every waiter that the wait is over."""
         self.draining = True
@@ -149,6 +154,8 @@ class EventHub:
         if subject is None:
             return
         self._watches.wake((subject.org, subject.resource, subject.id))
+        for observer in self._observers:
+            observer(subject)
         lane = self._lanes.get(subject.org)
         if lane is not None:
             lane.append(_frame(self._epoch, event, subject))

@@ -12,7 +12,6 @@ from typing import Final
 from pipeline import concurrency
 from pipeline.adapters.gateway.haproxy import Haproxy
 from pipeline.adapters.http.resolving import Resolver
-from pipeline.adapters.store.indexes import SOME_TIME
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.addresses import Ip, literal
 from pipeline.errors import AddressRefused, YardError
@@ -30,6 +29,7 @@ from pipeline.gateway.routing import (
     servers_of,
 )
 from pipeline.records.kernel import now
+from pipeline.records.revoked import revoked
 from pipeline.settings import Settings
 from schemas.access import Token, User
 from schemas.base import Record
@@ -44,6 +44,8 @@ LOOK_S: Final = 2.0
 """Between two looks when nobody tells of a change."""
 RESOLVE_S: Final = 2.0
 """For the name of one node."""
+LINGER_S: Final = 0.03
+"""After a change was told of, for others that belong to it: they are looked at together."""
 PAUSE_S: Final = 1.0
 """After a failed look, and after changes were cut."""
 _LATENCY: Final = frozenset({Metric.LATENCY})
@@ -91,26 +93,12 @@ class Gateway:
 
     async def _look_at_revocations(self) -> None:
         """Who starts or reloads reads the file, who runs is told."""
-        wanted = await self._revoked()
+        wanted = (await revoked(self._store, EVERY_ORG, since=now())).all
         file = self._listening.revoked
         known = ids_of(await self._haproxy.ask(f"show acl {file}"))
         if changes := list(revocations(known, wanted, file)):
             self._haproxy.revoke(wanted)
             await self._haproxy.tell(changes)
-
-    async def _revoked(self) -> frozenset[str]:
-        """Ids of tokens and sessions that would be good still, and of users who are disabled, or
-        got another role or password (`User.ended`)."""
-        where = {
-            "expires_at": {"$gt": now()},
-            "revoked_at": {"$gt": SOME_TIME},
-            "kind": {"$in": ["jwt", "session"]},
-        }
-        tokens = await self._store.find(Token, org=EVERY_ORG, where=where, sort=())
-        changed = {"$or": [{"active": False}, {"generation": {"$gt": 0}}]}
-        users = await self._store.find(User, org=EVERY_ORG, where=changed, sort=())
-        ended = (one for user in users for one in user.ended)
-        return frozenset((*(token.uuid for token in tokens), *ended))
 
     async def _look_at_replicas(self, deployments: Sequence[Deployment]) -> None:
         wanted = await self._wanted(deployments)
@@ -196,7 +184,8 @@ class Gateway:
         while True:
             self._hint.clear()
             if await self._tried(self.look):
-                await concurrency.comes_within(self._hint, LOOK_S)
+                if await concurrency.comes_within(self._hint, LOOK_S):
+                    await asyncio.sleep(LINGER_S)
             else:
                 await asyncio.sleep(PAUSE_S)
 

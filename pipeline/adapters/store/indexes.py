@@ -158,6 +158,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
     User: (
         Index("name_taken", _ascending("name", "org"), unique=True),
         Index("disabled", _ascending("active"), only={"active": False}),
+        Index("changed", _ascending("generation"), only={"generation": {"$gt": 0}}),
     ),
     Token: (
         Index("ended", _ascending("org", "kind", "expires_at")),

@@ -272,12 +272,34 @@ async def test_it_follows_the_records_by_itself_and_survives_haproxy(rig: Rig) -
                 return False
 
         await eventually(is_answered)
+        written = rig.gateway._haproxy.file
+        await eventually(lambda: f":{one.port}" in written.read_text())
         await rig.piece.kill()
         await rig.piece.start()
         assert await is_answered(), "it begins with what it knew last"
         async with upstream("two") as two:
             await rig.replica(made, two, 2)
             await eventually(lambda: _has_been_asked(rig, made, two))
+
+
+async def test_changes_that_come_together_are_looked_at_together(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(rig.gateway, "look", look)
+    monkeypatch.setattr("pipeline.gateway.service.LINGER_S", 0.5)
+    async with following(rig.gateway):
+        await eventually(lambda: looks == 1)
+        for _ in range(20):
+            rig.gateway._hint.set()
+            await asyncio.sleep(0)
+        await eventually(lambda: looks > 1)
+        assert looks == 2
 
 
 async def test_of_two_gateways_each_goes_on_alone(rig: Rig, services: Services) -> None:

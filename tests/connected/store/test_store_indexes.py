@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from pipeline.adapters.store.indexes import INDEXES, Index, indexes_of
+from pipeline.adapters.store.indexes import INDEXES, SOME_TIME, Index, indexes_of
 from pipeline.adapters.store.store import KINDS, Store
 from pipeline.errors import AlreadyExists
 from schemas.access import Role, Token, User
@@ -172,6 +172,16 @@ QUERIES = {
     "containers of an image": (Container, {"org": ORG, "image": "x", **_BY_STATUS}, False),
     "stuck containers": (Container, {"status": "REQUESTED"}, False),
     "a user at the login": (User, {"name": "ann"}, False),
+    "users of whom something is revoked": (
+        User,
+        {"$or": [{"active": False}, {"generation": {"$gt": 0}}]},
+        False,
+    ),
+    "what is revoked": (
+        Token,
+        {"expires_at": {"$gt": AT}, "revoked_at": {"$gt": SOME_TIME}, "kind": {"$in": ["jwt"]}},
+        False,
+    ),
     "sessions that have ended": (
         Token,
         {"org": ORG, "kind": {"$in": ["jwt", "session"]}, "expires_at": {"$gt": AT}},
