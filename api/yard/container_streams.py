@@ -175,7 +175,8 @@ async def read_logs(
     follow: Annotated[bool, Query(description="Go on as it writes, until it ends.")] = False,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """Output of a container, read from the node that runs it.
+    """Output of a container, read from the node that runs it; where that is away or the container
+    is deleted, what is kept of it, without control characters.
 
     As plain text, or by `Accept` as JSON lines (`application/x-ndjson`, with an empty line every
     15 seconds of silence) or as Server-Sent Events, which end with an event called `end`, or with

@@ -40,7 +40,7 @@ from pipeline.images.ownership import OwnRegistry
 from pipeline.images.removal import ImageRemoval
 from pipeline.images.service import Images
 from pipeline.images.validation import Validation
-from pipeline.logs.service import LogServices
+from pipeline.logs.service import LogServices, StoredLogs
 from pipeline.models.deliveries import DeliverySecrets, ModelDeliveries
 from pipeline.models.jobs.calls import ModelCalls
 from pipeline.models.jobs.serving import ModelEndings, ServingJobs
@@ -292,7 +292,10 @@ def containers(
 ) -> ContainerServices:
     service = Containers(records, images, leases)
     return ContainerServices(
-        service, Logs(bus, service), Exec(bus, service), OverdueContainers(records, settings)
+        service,
+        Logs(bus, records.store, StoredLogs(records.store)),
+        Exec(bus, service),
+        OverdueContainers(records, settings),
     )
 
 

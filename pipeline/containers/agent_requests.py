@@ -15,10 +15,22 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 
 from pipeline import concurrency, topology
 from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.store import Store
+from pipeline.containers.observation import OVER
 from pipeline.containers.service import Containers
 from pipeline.containers.specs import require_place
-from pipeline.errors import Conflict, ContainerMissing, InvalidInput, TooLarge
+from pipeline.errors import (
+    BusUnavailable,
+    Conflict,
+    ContainerMissing,
+    EngineUnavailable,
+    InvalidInput,
+    Timeout,
+    TooLarge,
+    YardError,
+)
 from pipeline.images.specs import require_env, require_no_nul
+from pipeline.logs.service import StoredLogs
 from schemas.access import Principal
 from schemas.base import Mark, Shape
 from schemas.container import Container, EnvNames, Folder, Program, Text, User
@@ -101,12 +113,18 @@ class GetOutputs(Shape):
     """Of the archive; more is an error."""
 
 
-class Logs:
-    """Output of containers, for callers who may see them."""
+_AWAY: Final = (BusUnavailable, Timeout, EngineUnavailable, ContainerMissing)
+"""Raised where a node cannot say what a container wrote: what is kept of it can."""
 
-    def __init__(self, bus: Bus, containers: Containers) -> None:
+
+class Logs:
+    """Output of containers, for callers who may see them: from the node while it is there, which
+    has all of the newest launch to the letter, else what is kept of all launches."""
+
+    def __init__(self, bus: Bus, store: Store, kept: StoredLogs) -> None:
         self._bus = bus
-        self._containers = containers
+        self._store = store
+        self._kept = kept
 
     async def read(
         self,
@@ -117,18 +135,35 @@ class Logs:
         since: datetime | None = None,
         follow: bool = False,
     ) -> AsyncIterator[LogEntry]:
-        """Oldest first. With `follow` it ends when the container does, or the reader leaves.
+        """Oldest first, also of a container that is deleted. With `follow` it ends when the
+        container does, or the reader leaves.
 
-        Raises NotFound, Conflict when the container never reached a node, EngineUnavailable,
-        BusUnavailable when its agent does not answer.
+        Where a node that should have it does not answer, what is kept comes first and then the
+        error, for one who follows, and else only where nothing is kept. Raises NotFound, Conflict
+        when the container never reached a node, EngineUnavailable, BusUnavailable.
         """
-        container = await self._containers.get(caller, uuid)
-        if container.node is None:
-            raise Conflict(f"The container is {container.status}: it has no logs yet.")
+        container = await self._store.get(Container, uuid, org=caller.org)
         request = LogRequest(container=uuid, tail=tail, since=since, follow=follow)
-        async with aclosing(_ask(self._bus, container.node, LOGS, request)) as chunks:
-            async for chunk in chunks:
-                yield LogEntry.model_validate_json(chunk)
+        away: YardError | None = None
+        has_begun = False
+        if container.node is not None and container.status not in (Status.LOST, Status.DELETED):
+            try:
+                async with aclosing(_ask(self._bus, container.node, LOGS, request)) as chunks:
+                    async for chunk in chunks:
+                        has_begun = True
+                        yield LogEntry.model_validate_json(chunk)
+                return
+            except _AWAY as error:
+                if has_begun:
+                    raise
+                away = error
+        for kept in await self._kept.last(caller, uuid, lines=tail, since=since):
+            has_begun = True
+            yield LogEntry(stream=kept.stream, time=kept.time, text=kept.text)
+        if away is not None and (follow or (tail != 0 and not has_begun)):
+            raise away
+        if not has_begun and container.node is None and container.status not in OVER:
+            raise Conflict(f"The container is {container.status}: it has no logs yet.")
 
 
 class Exec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -64,6 +64,27 @@ class StoredLogs:
         before = _place(cursor) if cursor else None
         found, place = await self._chunks.newest(_wanted(caller, which), before=before, limit=limit)
         return Page([_chunk(each) for each in found], _cursor(place) if place else None)
+
+    async def last(
+        self, caller: Principal, container: str, *, lines: int | None, since: datetime | None
+    ) -> Sequence[LogChunk]:
+        """The end of what a container wrote, so many lines of it, oldest first; None: all of it.
+
+        Raises StoreUnavailable.
+        """
+        which = LogFilter(container=container, since=since)
+        found: list[LogChunk] = []
+        cursor: str | None = None
+        while lines is None or lines > 0:
+            page = await self.list(caller, which, limit=MOST, cursor=cursor)
+            for chunk in page.items:
+                kept = chunk.text if lines is None else _last_lines(chunk.text, lines)
+                found.append(chunk.model_copy(update={"text": kept}))
+                if lines is not None and (lines := lines - _count(kept)) <= 0:
+                    break
+            if (cursor := page.next) is None:
+                break
+        return found[::-1]
 
     async def follow(
         self, caller: Principal, which: LogFilter, *, after: str | None = None
@@ -126,6 +147,20 @@ def _wanted(caller: Principal, which: LogFilter) -> Wanted:
 def nanoseconds(moment: datetime | None) -> int | None:
     """Since 1970; never negative."""
     return None if moment is None else max(0, (moment - _EPOCH) // _MICROSECOND * 1000)
+
+
+def _last_lines(text: str, count: int) -> str:
+    at = len(text) - text.endswith("\n")
+    for _ in range(count):
+        at = text.rfind("\n", 0, at)
+        if at < 0:
+            return text
+    return text[at + 1 :]
+
+
+def _count(text: str) -> int:
+    """Of lines that begin in it, in a chunk that may begin in the middle of one."""
+    return max(text.count("\n"), 1)
 
 
 def _chunk(document: Document) -> LogChunk:
