@@ -24,6 +24,7 @@ from cli.commands import (
     secrets,
     stack,
     volumes,
+    webhooks,
 )
 from cli.console import FAILED, USAGE, echo, err
 
@@ -117,6 +118,7 @@ for name, group in {
     "images": images.app,
     "containers": containers.app,
     "volumes": volumes.app,
+    "webhooks": webhooks.app,
     "deployments": deployments.app,
     "nodes": nodes.app,
     "registries": registries.app,

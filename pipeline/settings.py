@@ -180,6 +180,14 @@ class Settings(BaseSettings):
     """Storage of the platform's registry, for workers to collect its space, where
     `deploy/registry/serve.sh` runs it; empty: others do that."""
 
+    # webhooks
+    webhook_timeout_s: float = Field(default=10, gt=0, le=60)
+    """What the receiver of a webhook may take for one answer."""
+    webhook_retries_s: str = "5,60,300,1800,7200,18000,36000,36000"
+    """Comma-separated waits between the tries of one delivery; after the last it is given up."""
+    webhook_kept_s: float = Field(default=7 * 24 * 3600, gt=0)
+    """How long deliveries can be looked at and sent again."""
+
     # autoscaling
     figures_interval_s: float = Field(default=2, gt=0, le=30)
     """How often a gateway says how much its deployments are called."""
@@ -283,6 +291,18 @@ class Settings(BaseSettings):
     @cached_property
     def activators(self) -> tuple[str, ...]:
         return tuple(_listed(self.gateway_activators))
+
+    @cached_property
+    def webhook_waits_s(self) -> tuple[float, ...]:
+        return tuple(float(each) for each in _listed(self.webhook_retries_s))
+
+    @field_validator("webhook_retries_s")
+    @classmethod
+    def _are_waits(cls, text: str) -> str:
+        for each in _listed(text):
+            if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", each):
+                raise ValueError(f"{each!r} is no number of seconds")
+        return text
 
     @property
     def origins(self) -> list[str]:

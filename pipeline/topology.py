@@ -89,6 +89,10 @@ class StagePlan:
     """One message at a time in the whole system: the next one only when the last is done."""
     skipped: tuple[str, ...] = ()
     """Kinds of events of which there is nothing to do: acknowledged unread."""
+    after: int | None = None
+    """Where a new durable begins: behind this sequence. None: at the oldest message."""
+    idle_s: int = 0
+    """The broker removes a durable that nobody reads for this long; 0: never."""
 
 
 def _commands(
@@ -145,6 +149,7 @@ ORGANISATION_UPDATE = _commands("organisation", "update")
 ORGANISATION_DELETE = _commands("organisation", "delete")
 USER_UPDATE = _commands("user", "update")
 SECRET_CHECK = _commands("secret", "check", workers=16)
+WEBHOOK_DELIVER = _commands("webhook-delivery", "deliver", workers=32)
 STAGES = (
     IMAGE_CREATE,
     IMAGE_VALIDATE,
@@ -182,6 +187,7 @@ STAGES = (
     ORGANISATION_DELETE,
     USER_UPDATE,
     SECRET_CHECK,
+    WEBHOOK_DELIVER,
 )
 
 ADVISORIES = StagePlan(
@@ -255,6 +261,24 @@ def org_reader(org: str) -> StagePlan:
         subject=f"yard.evt.{token(org)}.>",
         # An organisation that leaves its events unread must not fill the dead letters.
         max_deliver=-1,
+    )
+
+
+def webhook_reader(org: str, webhook: str, turn: int, *, after: int) -> StagePlan:
+    """From which workers take the events that a webhook may be told of.
+
+    It outlives workers for as long as events are kept: then there is nothing left to resume.
+    """
+    return StagePlan(
+        durable=f"webhook-{token(webhook)}-{turn}",
+        stream=EVENTS,
+        subject=f"yard.evt.{token(org)}.>",
+        workers=1,
+        max_deliver=-1,
+        cloud_events=False,
+        after=after,
+        in_order=True,
+        idle_s=EVENTS.max_age_s,
     )
 
 

@@ -39,6 +39,8 @@ class Permission(StrEnum):
     SECRET_VIEW = "secret:view"
     SECRET_WRITE = "secret:write"
     EVENT_VIEW = "event:view"
+    WEBHOOK_VIEW = "webhook:view"
+    WEBHOOK_WRITE = "webhook:write"
     DEAD_LETTER_VIEW = "dead-letter:view"
     DEAD_LETTER_WRITE = "dead-letter:write"
     DEAD_LETTER_REVEAL = "dead-letter:reveal"

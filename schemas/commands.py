@@ -155,6 +155,7 @@ COMMANDS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "registry.health": RegistryCheck,
         "user.update": UserUpdate,
         "secret.check": ById,
+        "webhook-delivery.deliver": ById,
     }
 )
 """Shape of the data of every command, by resource and verb."""

@@ -79,6 +79,20 @@ class OrganisationStatus(StrEnum):
     """Its tokens open nothing, and its slug stays taken: what it left would be its successor's."""
 
 
+class WebhookStatus(StrEnum):
+    ACTIVE = "ACTIVE"
+    DISABLED = "DISABLED"
+    """By its owner, or because its receiver said that it is gone."""
+    DELETED = "DELETED"
+
+
+class WebhookDeliveryStatus(StrEnum):
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    DEAD = "DEAD"
+    """Given up after the last try; it can be sent again by hand."""
+
+
 _I = ImageStatus
 IMAGE_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _I.PENDING: frozenset({_I.UPLOADING, _I.VALIDATING, _I.FAILED, _I.DELETED}),
@@ -146,4 +160,18 @@ _O = OrganisationStatus
 ORGANISATION_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _O.ACTIVE: frozenset({_O.DELETED}),
     _O.DELETED: frozenset(),
+}
+
+_W = WebhookStatus
+WEBHOOK_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    _W.ACTIVE: frozenset({_W.DISABLED, _W.DELETED}),
+    _W.DISABLED: frozenset({_W.ACTIVE, _W.DELETED}),
+    _W.DELETED: frozenset(),
+}
+
+_T = WebhookDeliveryStatus
+DELIVERY_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    _T.PENDING: frozenset({_T.DELIVERED, _T.DEAD}),
+    _T.DELIVERED: frozenset({_T.PENDING}),
+    _T.DEAD: frozenset({_T.PENDING}),
 }

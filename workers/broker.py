@@ -101,9 +101,11 @@ def stage(broker: YardBroker, plan: StagePlan) -> Callable[[Handler], Handler]:
 
 async def add_stage(
     broker: YardBroker, plan: StagePlan, handler: Callable[..., Awaitable[None]]
-) -> None:
-    """As `stage`, for a durable that was found while the broker runs."""
-    await _registered(broker, plan, handler).start()
+) -> StageSubscriber:
+    """As `stage`, for a durable that was found while the broker runs. Its `stop` ends it."""
+    subscriber = _registered(broker, plan, handler, persistent=False)
+    await subscriber.start()
+    return subscriber
 
 
 class DeliveryMiddleware(BaseMiddleware):
@@ -231,10 +233,15 @@ class StageSubscriber(StreamSubscriber):
 
 
 def _registered(
-    broker: YardBroker, plan: StagePlan, handler: Callable[..., Awaitable[None]]
+    broker: YardBroker,
+    plan: StagePlan,
+    handler: Callable[..., Awaitable[None]],
+    *,
+    persistent: bool = True,
 ) -> StageSubscriber:
+    """One that is not persistent lives as long as somebody keeps it."""
     subscriber = _subscriber(broker, plan)
-    Registrator.subscriber(broker, subscriber)
+    Registrator.subscriber(broker, subscriber, persistent=persistent)
     subscriber.add_call(parser_=None, decoder_=None, dependencies_=())(handler)
     return subscriber
 

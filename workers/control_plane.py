@@ -20,8 +20,18 @@ from pipeline.own_registry.fence import RegistryFence
 from workers import app
 from workers.app import Register, Sweep, alive
 from workers.broker import YardBroker
-from workers.stages import containers, deployments, images, logs, models, organisations, registries
+from workers.stages import (
+    containers,
+    deployments,
+    images,
+    logs,
+    models,
+    organisations,
+    registries,
+    webhooks,
+)
 from workers.stages.intake import Intakes
+from workers.stages.webhooks import WebhookReaders
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +44,14 @@ STAGES: Final = (
     models.register,
     organisations.register,
     registries.register,
+    webhooks.register,
 )
 MINUTE_S: Final = 60
 FOLLOW_S: Final = 1
 INTAKES_S: Final = 2.0
 """How often streams of new organisations are looked for."""
+WEBHOOKS_S: Final = 1.0
+"""How often new webhooks are looked for; they miss nothing meanwhile."""
 
 
 async def serve(services: Services, registry: CollectorRegistry) -> None:
@@ -53,7 +66,15 @@ async def serve(services: Services, registry: CollectorRegistry) -> None:
     )
     taking_in = intakes(handling, services)
     handling.after_startup(taking_in.sweep)
-    await app.run(handling, [Sweep("intakes", INTAKES_S, taking_in.sweep), *sweeps(services)])
+    reading = webhook_readers(handling, services)
+    await app.run(
+        handling,
+        [
+            Sweep("intakes", INTAKES_S, taking_in.sweep),
+            Sweep("webhook readers", WEBHOOKS_S, reading.sweep),
+            *sweeps(services),
+        ],
+    )
 
 
 def stages(services: Services) -> list[Register]:
@@ -64,6 +85,11 @@ def intakes(handling: FastStream, services: Services) -> Intakes:
     """Of the organisations that speak to the broker themselves; call its `sweep` once it runs."""
     broker = cast(YardBroker, handling.broker)
     return Intakes(broker, services.bus)
+
+
+def webhook_readers(handling: FastStream, services: Services) -> WebhookReaders:
+    """As `intakes`, of the webhooks that are active."""
+    return WebhookReaders(cast(YardBroker, handling.broker), services)
 
 
 def sweeps(services: Services) -> list[Sweep]:
@@ -99,6 +125,8 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("leases", MINUTE_S, services.placement.stale_leases.sweep),
         Sweep("registries", every_s, registries.checks.sweep),
         Sweep("deleted registries", MINUTE_S, registries.service.purge),
+        Sweep("webhook deliveries", every_s, services.webhooks.deliveries.sweep),
+        Sweep("old webhook deliveries", MINUTE_S, services.webhooks.deliveries.purge),
         *registry_space(services),
         *alive(settings.alive_file, bus, records.store),
     ]

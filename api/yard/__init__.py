@@ -17,6 +17,7 @@ from api.yard import (
     registries,
     uploads,
     volumes,
+    webhooks,
 )
 
 ROUTERS = (
@@ -38,6 +39,7 @@ ROUTERS = (
     organisations.users,
     registries.router,
     registries.secrets,
+    webhooks.router,
 )
 
 

@@ -152,7 +152,8 @@ class SecretsView(BaseModel):
 class RotationView(BaseModel):
     resealed: int
     unreadable: list[str]
-    """Secrets that no configured key opens: they must be entered anew."""
+    """Secrets that no configured key opens, which must be entered anew, and webhooks of which none
+    opens what signs: rotate theirs."""
 
 
 @secrets.get("", responses={200: {"model": SecretsView}, **problems(503)})
@@ -204,7 +205,11 @@ async def delete_registry_secret(secret: str, caller: Keeper, services: Services
 
 @secrets.post("/rotate-key", responses={200: {"model": RotationView}, **problems(503)})
 async def rotate_key(caller: Keeper, _: Operator, services: ServicesDep) -> Response:
-    """Seal every secret anew with the first configured key. Can be repeated."""
+    """Seal everything anew with the first configured key. Can be repeated."""
     done = await services.secrets.service.rotate_keys()
-    view = RotationView(resealed=done.resealed, unreadable=list(done.unreadable))
+    signing = await services.webhooks.service.rotate_keys()
+    view = RotationView(
+        resealed=done.resealed + signing.resealed,
+        unreadable=[*done.unreadable, *signing.unreadable],
+    )
     return Response(view.model_dump_json(), media_type=JSON)

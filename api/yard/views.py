@@ -15,6 +15,7 @@ from schemas.deployment import Deployment, Template
 from schemas.image import Image
 from schemas.node import Node
 from schemas.organisation import Organisation
+from schemas.webhook import Webhook, WebhookDelivery
 
 _INTERNAL = frozenset({"outbox", "replayed", "cause", "request_hash"})
 HIDDEN: Mapping[type[Record], frozenset[str]] = {
@@ -27,6 +28,8 @@ HIDDEN: Mapping[type[Record], frozenset[str]] = {
     Token: _INTERNAL | {"secret_hash"},
     User: _INTERNAL | {"password_hash", "generation"},
     Volume: _INTERNAL,
+    Webhook: _INTERNAL | {"secrets", "after", "turn"},
+    WebhookDelivery: _INTERNAL,
 }
 """Fields that no answer holds."""
 
@@ -93,6 +96,14 @@ def user_json(user: User, caller: Principal) -> bytes:
     return _json(user)
 
 
+def webhook_json(webhook: Webhook, caller: Principal) -> bytes:
+    return _json(webhook)
+
+
+def delivery_json(delivery: WebhookDelivery, caller: Principal) -> bytes:
+    return _json(delivery)
+
+
 def token_json(token: Token, caller: Principal) -> bytes:
     return _json(token)
 
@@ -123,3 +134,5 @@ OrganisationView = _view("Organisation", Organisation)
 UserView = _view("User", User)
 TokenView = _view("Token", Token)
 VolumeView = _view("Volume", Volume)
+WebhookView = _view("Webhook", Webhook)
+WebhookDeliveryView = _view("WebhookDelivery", WebhookDelivery)

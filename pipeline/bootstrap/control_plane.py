@@ -67,6 +67,8 @@ from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
 from pipeline.uploads.ingesting import UploadIngest
 from pipeline.uploads.service import Uploads
+from pipeline.webhooks.deliveries import WebhookDeliveries
+from pipeline.webhooks.service import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,7 @@ class Services:
     placement: PlacementServices
     models: ModelServices
     deployments: DeploymentServices
+    webhooks: WebhookServices
     dead_letters: DeadLetters
 
 
@@ -142,6 +145,12 @@ class DeploymentServices:
     reconciler: DeploymentReconciler
     autoscaler: Autoscaler
     draining: DrainingNodes
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookServices:
+    service: Webhooks
+    deliveries: WebhookDeliveries
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +229,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             placement=placement(records, leases, settings),
             models=modelling,
             deployments=deployments(records, running.service, calls, settings),
+            webhooks=webhooks(records, bus, guarded, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=seal),
         )
 
@@ -313,6 +323,12 @@ def deployments(
             records, Readings(records.store), samples_interval_s=settings.samples_interval_s
         ),
     )
+
+
+def webhooks(records: Records, bus: Bus, http: GuardedHttp, settings: Settings) -> WebhookServices:
+    """`http` is the client for addresses that users give."""
+    service = Webhooks(records, bus, http, settings)
+    return WebhookServices(service, WebhookDeliveries(records, service, http, settings))
 
 
 def placement(records: Records, leases: Leases, settings: Settings) -> PlacementServices:

@@ -28,6 +28,7 @@ from schemas.registry import Registry
 from schemas.secret import Secret
 from schemas.states import OrganisationStatus, UploadStatus, VolumeStatus
 from schemas.upload import Upload
+from schemas.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ HELD: Final[Mapping[type[Record], Mapping[str, Any]]] = {
     Registry: {"deleted": False},
     Secret: {"deleted_at": None},
     Volume: {"status": VolumeStatus.READY.value},
+    Webhook: _NOT_DELETED,
     Upload: {"status": {"$in": [UploadStatus.RECEIVING.value, UploadStatus.INGESTING.value]}},
 }
 """What keeps an organisation from being deleted. Users and tokens go with it."""

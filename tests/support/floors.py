@@ -35,6 +35,7 @@ FLOORS = {
     "organisations": 6,
     "secrets": 6,
     "registries": 7,
+    "webhooks": 7,
     "logs": 8,
     "images": 8,
     "images/ingest": 9,
@@ -74,5 +75,6 @@ PURE = {
     "registries": {"entries", "queries", "wire"},
     "secrets": {"types", "vault"},
     "uploads": {"tus"},
+    "webhooks": {"signing"},
 }
 """Files that decide and do no I/O, by package; they import only each other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline import topology
 from pipeline.adapters.bus.client import Bus
 from schemas.message import ID_HEADER
-from workers.broker import YardBroker, add_stage
+from workers.broker import StageSubscriber, YardBroker, add_stage
 from workers.middleware import Received
 
 DROPPED = "ce-causationid"
@@ -18,17 +18,17 @@ class Intakes:
     def __init__(self, broker: YardBroker, bus: Bus) -> None:
         self._broker = broker
         self._bus = bus
-        self._orgs: set[str] = set()
+        self._stages: dict[str, StageSubscriber] = {}
 
     async def sweep(self) -> None:
         """Take in from streams that were found anew (`Bus.prepare_org` makes them). Idempotent.
 
         Raises BusUnavailable.
         """
-        for org in await self._bus.asking() - self._orgs:
-            await self._bus.prepare_stage(topology.intake(org))
-            await add_stage(self._broker, topology.intake(org), self._take_in)
-            self._orgs.add(org)
+        for org in await self._bus.asking() - self._stages.keys():
+            plan = topology.intake(org)
+            await self._bus.prepare_stage(plan)
+            self._stages[org] = await add_stage(self._broker, plan, self._take_in)
 
     async def _take_in(self, received: Received) -> None:
         """Publish it as a command under an id that no other organisation can give.

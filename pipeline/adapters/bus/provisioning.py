@@ -53,6 +53,7 @@ async def ensure_durable(js: JetStreamContext, plan: StagePlan) -> None:
             return
         except NotFoundError:
             fresh = _updated(api.ConsumerConfig(name=plan.durable), settings)
+            fresh = fresh.evolve(**await _beginning(js, plan))
             if await _is_created(js.add_consumer(stream, fresh)):
                 return
     raise BusUnavailable(f"The durable {plan.durable} keeps changing under us.")
@@ -131,6 +132,20 @@ def _durable_settings(plan: StagePlan) -> dict[str, Any]:
         "ack_wait": float(plan.ack_wait_s),
         "max_deliver": plan.max_deliver,
         "max_ack_pending": 1 if plan.in_order else MAX_ACK_PENDING,
+        "inactive_threshold": float(plan.idle_s) or None,
+    }
+
+
+async def _beginning(js: JetStreamContext, plan: StagePlan) -> dict[str, Any]:
+    """Where a new durable begins; the broker lets nobody change that later."""
+    if plan.after is None:
+        return {}
+    state = (await js.stream_info(plan.stream.name)).state
+    # The numbers began anew, with the stream, when there are fewer of them.
+    start = plan.after + 1 if plan.after <= state.last_seq else 1
+    return {
+        "deliver_policy": api.DeliverPolicy.BY_START_SEQUENCE,
+        "opt_start_seq": max(start, state.first_seq, 1),
     }
 
 

@@ -22,8 +22,17 @@ from schemas.node import Node
 from schemas.organisation import Organisation
 from schemas.registry import Registry, RegistryHistory, RegistrySpace
 from schemas.secret import Secret
-from schemas.states import ContainerStatus, DeploymentStatus, ImageStatus, NodeStatus, VolumeStatus
+from schemas.states import (
+    ContainerStatus,
+    DeploymentStatus,
+    ImageStatus,
+    NodeStatus,
+    VolumeStatus,
+    WebhookDeliveryStatus,
+    WebhookStatus,
+)
 from schemas.upload import Upload
+from schemas.webhook import Webhook, WebhookDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,24 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("due", _ascending("check_at"), only={"deleted": False}),
         Index("gone", _ascending("changed_at"), only={"deleted": True}),
         Index("secret", _ascending("secret", "org"), only=_set("secret")),
+    ),
+    Webhook: (
+        Index(
+            "name_taken",
+            _ascending("org", "name"),
+            unique=True,
+            only={"status": _living(WebhookStatus)},
+        ),
+    ),
+    WebhookDelivery: (
+        Index("webhook_newest", (*_ascending("webhook", "org"), *_NEWEST)),
+        Index(
+            "line",
+            _ascending("webhook", "about", "sequence"),
+            only={"status": WebhookDeliveryStatus.PENDING.value},
+        ),
+        Index("due", _ascending("next_at"), only={"next_at": {"$gt": SOME_TIME}}),
+        Index("old", _ascending("created_at")),
     ),
     RegistryHistory: (),
     RegistrySpace: (),

@@ -1,0 +1,1 @@
+"""Telling receivers of an organisation what happened, over HTTP."""
