@@ -21,6 +21,8 @@ TABLES: dict[str, Transitions] = {
     "Volume": states.VOLUME_TRANSITIONS,
     "Deployment": states.DEPLOYMENT_TRANSITIONS,
     "Organisation": states.ORGANISATION_TRANSITIONS,
+    "Webhook": states.WEBHOOK_TRANSITIONS,
+    "WebhookDelivery": states.DELIVERY_TRANSITIONS,
 }
 every_table = pytest.mark.parametrize("resource", TABLES)
 
