@@ -23,7 +23,6 @@ from cli.commands import (
     registries,
     secrets,
     stack,
-    volumes,
     webhooks,
 )
 from cli.console import FAILED, USAGE, echo, err
@@ -117,7 +116,7 @@ app.command(rich_help_panel=USE_IT)(containers.logs)
 for name, group in {
     "images": images.app,
     "containers": containers.app,
-    "volumes": volumes.app,
+    "volumes": containers.volumes,
     "webhooks": webhooks.app,
     "deployments": deployments.app,
     "nodes": nodes.app,

@@ -26,8 +26,8 @@ from pipeline.uploads import tus
 from pipeline.uploads.service import Uploads
 from schemas.access import Permission, Principal
 from schemas.base import Shape
+from schemas.image import DigestList, PresentBlob, PresentBlobs, Upload, UploadedImage, UploadWish
 from schemas.states import UploadStatus
-from schemas.upload import DigestList, PresentBlob, PresentBlobs, Upload, UploadedImage, UploadWish
 
 PREFIX = "/yard/v1/uploads"
 OFFSET_OCTETS = "application/offset+octet-stream"

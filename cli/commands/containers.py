@@ -1,4 +1,4 @@
-"""`modelyard containers`."""
+"""`modelyard containers`, and `modelyard volumes`: what they keep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ import typer
 
 from cli.client import Client, Named, SeveralNamed, given
 from cli.commands.run import COLUMNS, ENDS, OVER, Timeout, finite, pairs, run, until_it_runs
-from cli.console import FAILED, AsJsonOrTable, Limit, as_document, for_each, json_or_table, refuse
+from cli.console import (
+    FAILED,
+    ID,
+    AsJson,
+    AsJsonOrTable,
+    Limit,
+    age,
+    as_document,
+    field,
+    for_each,
+    json_or_table,
+    refuse,
+)
 from cli.content import content
 from cli.progress import follow, has_settled
 
@@ -240,3 +252,38 @@ def _pass_on(pieces: Iterator[bytes], *, is_good: bool) -> None:
         if not (is_whole and is_good) and not last.endswith(b"\n") and sys.stdout.isatty():
             sys.stdout.buffer.write(b"\n")
             sys.stdout.buffer.flush()
+
+
+volumes = typer.Typer(no_args_is_help=True, help="What containers keep on their nodes.")
+VOLUME_COLUMNS = [
+    (ID, field("uuid")),
+    ("CONTAINER", field("name")),
+    ("PATH", field("path")),
+    ("NODE", field("node_name")),
+    ("STATUS", field("status")),
+    ("AGE", age("created_at")),
+]
+
+
+@volumes.command("list")
+def list_volumes(limit: Limit = 50, as_json: AsJson = False) -> None:
+    """Newest first, with the name of the containers that get them.
+
+    For instance: modelyard volumes list --limit 10
+    """
+    json_or_table(Client().pages("/volumes", limit=limit), VOLUME_COLUMNS, as_json=as_json)
+
+
+@volumes.command("delete")
+def delete_volumes(
+    named: Annotated[list[str], typer.Argument(metavar="VOLUMES...", help="Their whole IDs.")],
+) -> None:
+    """Remove them for good; their containers must be gone.
+
+    For instance: modelyard volumes delete 0a8f8a4e-93f1-4c5f-8a64-0e5a1cf1f7a0
+    """
+    for_each(named, partial(_delete_volume, Client()))
+
+
+def _delete_volume(client: Client, volume: str) -> str:
+    return str(client.call("DELETE", "/volumes", volume)["status"]).lower()

@@ -22,12 +22,11 @@ from schemas.access import Permission, Principal
 from schemas.base import Record
 from schemas.container import Container, Volume
 from schemas.deployment import Deployment
-from schemas.image import Image
+from schemas.image import Image, Upload
 from schemas.organisation import Organisation, OrganisationEdit, OrganisationSpec
 from schemas.registry import Registry
 from schemas.secret import Secret
 from schemas.states import OrganisationStatus, UploadStatus, VolumeStatus
-from schemas.upload import Upload
 from schemas.webhook import Webhook
 
 log = logging.getLogger(__name__)

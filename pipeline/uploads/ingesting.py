@@ -21,9 +21,8 @@ from pipeline.images.ingest.service import Deliveries
 from pipeline.records.kernel import Change, Records
 from pipeline.records.sweeping import one_by_one
 from pipeline.uploads.service import Uploads, asked
-from schemas.image import Image
+from schemas.image import Image, Upload, UploadedImage
 from schemas.states import ImageStatus, UploadStatus
-from schemas.upload import Upload, UploadedImage
 
 log = logging.getLogger(__name__)
 

@@ -36,9 +36,8 @@ from pipeline.records.queries import Page, page
 from pipeline.settings import Settings
 from pipeline.uploads.tus import Checksum
 from schemas.access import Principal
-from schemas.image import Image, ImageSource
+from schemas.image import Image, ImageSource, Upload, UploadWish
 from schemas.states import UploadStatus
-from schemas.upload import Upload, UploadWish
 
 REST_S: Final = 1.0
 REST_LOOK_S: Final = 0.02

@@ -16,7 +16,7 @@ from schemas.access import Token, User
 from schemas.base import Record, StatefulRecord
 from schemas.container import Container, Desired, Volume
 from schemas.deployment import Deployment
-from schemas.image import Image
+from schemas.image import Image, Upload
 from schemas.model import Model, ModelFile, ModelVersion
 from schemas.node import Node
 from schemas.organisation import Organisation
@@ -31,7 +31,6 @@ from schemas.states import (
     WebhookDeliveryStatus,
     WebhookStatus,
 )
-from schemas.upload import Upload
 from schemas.webhook import Webhook, WebhookDelivery
 
 
