@@ -1,4 +1,8 @@
-"""How a delivery proves where it comes from: Standard Webhooks 1.0.0 (standardwebhooks.com)."""
+"""How a delivery proves where it comes from: Standard Webhooks 1.0.0 (standardwebhooks.com).
+
+Signed is `<id>.<seconds>.<body>` with HMAC-SHA256. The time is that of the try, since receivers
+refuse what is older than some minutes; the id is what tells a repeat.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,11 @@ def new_secret() -> str:
 
 
 def headers(id: str, at: datetime, body: bytes, keys: Sequence[str]) -> dict[str, str]:
-    """Of one try. `id` is that of the delivery: the same in each of them, so that its receiver can
-    tell a repeat. Signed with every key, so that he may go over to a new one when he likes."""
+    """Of one try at the delivery `id`, made at `at`.
+
+    `keys` are secrets as `new_secret` makes them. There is a signature with each, so that the
+    receiver may go over from one to the next when he likes.
+    """
     time = str(int(at.timestamp()))
     signed = b".".join((id.encode(), time.encode(), body))
     signatures = (_signature(key, signed) for key in keys)
