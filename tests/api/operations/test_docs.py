@@ -119,6 +119,8 @@ BEARS_A_REPEAT = {
     "/yard/v1/containers/{uuid}/run": "what a model does is the model's affair",
     "/yard/v1/dead-letters/{id}/requeue": "the letter is gone after the first",
     "/yard/v1/secrets/rotate-key": "what is sealed with the newest key is skipped",
+    "/yard/v1/webhooks/{webhook}/rotate-secret": "If-Match tells a repeat from another rotation",
+    "/yard/v1/webhooks/{webhook}/deliveries/{delivery}/send": "one that waits is left alone",
     "/yard/v1/uploads": "an upload that nobody continues expires",
     "/yard/v1/uploads/present": "it only looks",
 }
