@@ -264,24 +264,6 @@ def org_reader(org: str) -> StagePlan:
     )
 
 
-def webhook_reader(org: str, webhook: str, turn: int, *, after: int) -> StagePlan:
-    """From which workers take the events that a webhook may be told of.
-
-    It outlives workers for as long as events are kept: then there is nothing left to resume.
-    """
-    return StagePlan(
-        durable=f"webhook-{token(webhook)}-{turn}",
-        stream=EVENTS,
-        subject=f"yard.evt.{token(org)}.>",
-        workers=1,
-        max_deliver=-1,
-        cloud_events=False,
-        after=after,
-        in_order=True,
-        idle_s=EVENTS.max_age_s,
-    )
-
-
 def taken_in(subject: str) -> str:
     """The subject of a command in `COMMANDS` that was published as `yard.ask.…`."""
     return "yard.cmd." + subject.removeprefix(ASKED_PREFIX)

@@ -67,8 +67,7 @@ from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
 from pipeline.uploads.ingesting import UploadIngest
 from pipeline.uploads.service import Uploads
-from pipeline.webhooks.deliveries import WebhookDeliveries
-from pipeline.webhooks.service import Webhooks
+from pipeline.webhooks.deliveries import WebhookServices
 
 log = logging.getLogger(__name__)
 
@@ -148,12 +147,6 @@ class DeploymentServices:
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookServices:
-    service: Webhooks
-    deliveries: WebhookDeliveries
-
-
-@dataclass(frozen=True, slots=True)
 class PlacementServices:
     service: Placement
     view: NodeView
@@ -197,8 +190,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
         )
         guarded = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
         client = _registry_client(guarded, settings)
-        keys = settings.registry_keys.get_secret_value()
-        tokens = RegistryTokens(settings.registry, keys)
+        tokens = RegistryTokens(settings.registry, settings.registry_keys.get_secret_value())
         if not tokens.are_needed:
             log.warning("%s opens to everybody: MODELYARD_REGISTRY_KEYS is empty", tokens.registry)
         own = OwnRegistry(records.store, tokens, guarded)
@@ -229,7 +221,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             placement=placement(records, leases, settings),
             models=modelling,
             deployments=deployments(records, running.service, calls, settings),
-            webhooks=webhooks(records, bus, guarded, settings),
+            webhooks=WebhookServices.over(records, bus, guarded, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=seal),
         )
 
@@ -323,12 +315,6 @@ def deployments(
             records, Readings(records.store), samples_interval_s=settings.samples_interval_s
         ),
     )
-
-
-def webhooks(records: Records, bus: Bus, http: GuardedHttp, settings: Settings) -> WebhookServices:
-    """`http` is the client for addresses that users give."""
-    service = Webhooks(records, bus, http, settings)
-    return WebhookServices(service, WebhookDeliveries(records, service, http, settings))
 
 
 def placement(records: Records, leases: Leases, settings: Settings) -> PlacementServices:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from pipeline import topology
+from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.bus.reading import StoredEvent
 from pipeline.adapters.http.guarded import GuardedHttp, Limits, Reply
 from pipeline.adapters.store.indexes import SOME_TIME
@@ -252,6 +254,20 @@ class WebhookDeliveries:
         pause_s = max(self._waits_s[delivery.tries - 1], wait_s)
         values["next_at"] = at + timedelta(seconds=pause_s)
         return Change(values, reason=attempt.error)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookServices:
+    service: Webhooks
+    deliveries: WebhookDeliveries
+
+    @classmethod
+    def over(
+        cls, records: Records, bus: Bus, http: GuardedHttp, settings: Settings
+    ) -> WebhookServices:
+        """`http` is the client for addresses that users give."""
+        service = Webhooks(records, bus, http, settings)
+        return cls(service, WebhookDeliveries(records, service, http, settings))
 
 
 def _covers(webhook: Webhook, subject: EventSubject) -> bool:

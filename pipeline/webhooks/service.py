@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from pipeline import topology
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.http.guarded import GuardedHttp
 from pipeline.adapters.store.store import EVERY_ORG
@@ -17,6 +18,7 @@ from pipeline.records.queries import Page, find_living, page
 from pipeline.secrets.service import Rotation
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
+from pipeline.topology import StagePlan
 from pipeline.webhooks import signing
 from schemas.access import Principal
 from schemas.states import WebhookStatus as Status
@@ -204,6 +206,24 @@ class Webhooks:
 
     def _new_secret(self, org: str, id: str) -> SigningSecret:
         return SigningSecret(sealed=self._vault.seal(signing.new_secret(), org=org, record=id))
+
+
+def reader(webhook: Webhook) -> StagePlan:
+    """The durable from which workers take the events that it may be told of.
+
+    It outlives workers for as long as events are kept: then there is nothing left to resume.
+    """
+    return StagePlan(
+        durable=f"webhook-{webhook.uuid}-{webhook.turn}",
+        stream=topology.EVENTS,
+        subject=topology.events_of(webhook.org),
+        workers=1,
+        max_deliver=-1,
+        cloud_events=False,
+        after=webhook.after,
+        in_order=True,
+        idle_s=topology.EVENTS.max_age_s,
+    )
 
 
 def _status(webhook: Webhook, active: bool | None) -> Status | None:

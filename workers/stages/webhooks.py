@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline import topology
 from pipeline.bootstrap.control_plane import Services
+from pipeline.webhooks.service import reader
 from schemas.commands import ById
 from schemas.webhook import Webhook
 from workers.broker import StageSubscriber, YardBroker, add_stage, stage
@@ -42,7 +43,7 @@ class WebhookReaders:
             self._reading[key] = await self._begin(wanted[key])
 
     async def _begin(self, webhook: Webhook) -> StageSubscriber:
-        plan = topology.webhook_reader(webhook.org, webhook.uuid, webhook.turn, after=webhook.after)
+        plan = reader(webhook)
 
         async def take(received: Received) -> None:
             await self._deliveries.take(webhook.org, webhook.uuid, received.message)
