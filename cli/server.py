@@ -63,6 +63,9 @@ class Server:
                 options["trust_env"] = False
                 if self.url.startswith("https:"):
                     options["verify"] = httpx.create_ssl_context()
+                else:
+                    # Reading the certificates that nobody asks for takes longer than most calls.
+                    options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             return httpx.Client(base_url=self.url, headers=headers, auth=self.login, **options)
 
 
