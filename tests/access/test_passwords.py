@@ -69,9 +69,9 @@ def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     def seconds(target: str | None) -> float:
         spent = []
         for _ in range(15):
-            start = time.perf_counter()
+            start = time.process_time()
             passwords.matches("wrong password", target)
-            spent.append(time.perf_counter() - start)
+            spent.append(time.process_time() - start)
         return statistics.median(spent)
 
     assert 1 / 3 < seconds(None) / seconds(hashed) < 3

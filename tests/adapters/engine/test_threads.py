@@ -76,7 +76,7 @@ async def test_a_call_that_is_not_answered_ends_in_time(
     began = time.monotonic()
     with pytest.raises(EngineUnavailable):
         await engine.start("a")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 async def test_an_answer_that_is_cut_is_unavailable(fake: FakeEngine, engine: DockerEngine) -> None:

