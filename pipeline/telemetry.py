@@ -92,7 +92,18 @@ def concealing(values: Callable[[], Collection[str]]) -> Iterator[None]:
 
     They are asked for when the first text is looked at, once.
     """
-    reset = _CONCEALED.set((*_CONCEALED.get(), functools.cache(values)))
+    outside = _CONCEALED.get()
+
+    @functools.cache
+    def asked() -> Collection[str]:
+        # Who looks for them redacts texts on the way, for which they cannot be asked for again.
+        inside = _CONCEALED.set(outside)
+        try:
+            return values()
+        finally:
+            _CONCEALED.reset(inside)
+
+    reset = _CONCEALED.set((*outside, asked))
     try:
         yield
     finally:

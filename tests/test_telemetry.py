@@ -63,6 +63,18 @@ def test_concealed_values_are_hidden_quoted_escaped_or_cut_and_only_inside() -> 
     assert redact(text) == text
 
 
+def test_what_is_concealed_is_looked_for_once_also_when_that_redacts() -> None:
+    looks = []
+
+    def values() -> list[str]:
+        looks.append(redact("an outer-value in an inner-value"))
+        return ["inner-value"]
+
+    with concealing(lambda: ["outer-value"]), concealing(values):
+        assert redact("an outer-value in an inner-value") == "an [hidden] in an [hidden]"
+    assert looks == ["an [hidden] in an inner-value"]
+
+
 def test_fields_that_hold_secrets_are_hidden(lines: tuple[logging.Logger, io.StringIO]) -> None:
     logger, output = lines
     logger.info("login", extra={"password": "hunter2", "api_key": "k", "who": "token=abc123"})
