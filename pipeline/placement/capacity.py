@@ -290,8 +290,7 @@ class Capacity:
                 by_free.setdefault(sum(bucket.free), []).append(ranks)
         least = (request.memory_bytes,)
         for free in sorted(by_free):
-            able = (ranks[bisect_left(ranks, least) :] for ranks in by_free[free])
-            for rank in merge(*able):
+            for rank in merge(*(_from(ranks, least) for ranks in by_free[free])):
                 if having is not None and rank[-1] not in having:
                     continue
                 node = self._standing[rank[-1]].node
@@ -310,6 +309,11 @@ class Capacity:
             flags = tuple(suits(request, gpu, node) for gpu in gpus)
             known[profile] = flags if runs_on(request, node) else None
         return known[profile]
+
+
+def _from(ranks: list[Rank], least: tuple[int]) -> Iterator[Rank]:
+    # Nearly always the first one does: a slice would copy thousands.
+    return (ranks[at] for at in range(bisect_left(ranks, least), len(ranks)))
 
 
 def _kind(gpu: Gpu) -> _Kind:

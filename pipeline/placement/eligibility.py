@@ -198,7 +198,7 @@ def _gpus(request: ResourceRequest, node: Node) -> Iterator[Reason]:
     yield from unlike
     if need > len(devices) or unlike:
         return
-    suitable = [gpu for gpu in devices if suits(request, gpu, node)]
+    suitable = _suitable(request, node)
     if need > len(suitable):
         detail = f"{need} suitable GPUs needed, the node has {len(suitable)}"
         yield Reason("no_gpu", detail, need, len(suitable))
@@ -214,7 +214,20 @@ def schedulable(node: Node) -> list[Gpu]:
 
 def available(request: ResourceRequest, node: Node) -> list[Gpu]:
     """What it could be given now: suitable, healthy, held by nobody."""
-    return [gpu for gpu in schedulable(node) if suits(request, gpu, node) and is_free(gpu, node)]
+    return [gpu for gpu in _suitable(request, node) if is_free(gpu, node)]
+
+
+def _suitable(request: ResourceRequest, node: Node) -> list[Gpu]:
+    """Of GPUs that a request cannot tell apart one is judged."""
+    judged: dict[tuple[str | None, ...], bool] = {}
+    found = []
+    for gpu in schedulable(node):
+        kind = (gpu.model, gpu.compute_capability, gpu.brand)
+        if kind not in judged:
+            judged[kind] = suits(request, gpu, node)
+        if judged[kind]:
+            found.append(gpu)
+    return found
 
 
 def is_free(gpu: Gpu, node: Node) -> bool:
@@ -226,13 +239,15 @@ def suits(request: ResourceRequest, gpu: Gpu, node: Node) -> bool:
 
 
 def _unmet(request: ResourceRequest, node: Node, gpu: Gpu | None) -> list[Condition]:
+    if not (demands := request.demands):
+        return []
     facts = Facts(
         cuda=node.inventory.cuda,
         driver=node.inventory.driver,
         arch=gpu.compute_capability if gpu else None,
         brands=brands_of(gpu) if gpu else frozenset(),
     )
-    return [condition for demand in request.demands for condition in demand.unmet(facts)]
+    return [condition for demand in demands for condition in demand.unmet(facts)]
 
 
 def _unlike(request: ResourceRequest, devices: Sequence[Gpu]) -> Iterator[Reason]:
@@ -245,7 +260,11 @@ def _unlike(request: ResourceRequest, devices: Sequence[Gpu]) -> Iterator[Reason
 def _unmet_by_all(request: ResourceRequest, devices: Sequence[Gpu], node: Node) -> Iterator[Reason]:
     """Nothing while one GPU of the model meets everything; else what the nearest one does not."""
     asked = [gpu for gpu in devices if fits_model(request.gpu_model, gpu.model)] or devices
-    unmet = [(_unmet(request, node, gpu), gpu) for gpu in asked or (None,)]
+    unmet = []
+    for gpu in asked or (None,):
+        unmet.append((_unmet(request, node, gpu), gpu))
+        if not unmet[-1][0]:
+            return
     nearest, gpu = min(unmet, key=lambda each: (len(each[0]), _weakness(each[1])))
     for condition in dict.fromkeys(nearest):
         yield _shortcoming(condition, node, gpu)
