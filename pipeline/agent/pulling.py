@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from pipeline import concurrency
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.agent.assets import Assets
 from pipeline.agent.reconciler import NodeContainers
+from pipeline.concurrency import SharedReads
 from pipeline.containers import pulls
 from pipeline.containers.changes import moved
 from pipeline.errors import LostRace, PullDenied
@@ -28,7 +30,8 @@ PULLS = 12
 
 
 class Pulling:
-    """What is present is asked of the engine each time; only what is under way is remembered."""
+    """What is present is asked of the engine each time, once for all launches that ask together;
+    only what is under way is remembered."""
 
     def __init__(
         self,
@@ -53,17 +56,19 @@ class Pulling:
         self._pulled = pulled
         self._slots = asyncio.Semaphore(PULLS)
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._present: SharedReads[str | None] = SharedReads()
 
     async def ensure(self, container: Container) -> Container:
         """Have the pinned image on the engine, and its assets on the node until they are released.
 
-        Present images cost one call and no event.
+        Present images cost one call at most, and no event.
 
         Raises PullFailed, PullDenied, DiskFull, EngineUnavailable, and NotFound and Misconfigured
         for a secret that cannot be used; LostRace when the owner changed his mind, which also ends
         the pull.
         """
-        is_present = await self._engine.image_id(container.pull) is not None
+        found = partial(self._engine.image_id, container.pull)
+        is_present = await self._present.of(container.pull, found) is not None
         if is_present and not container.spec.assets:
             return container
         meter = _Meter(self._containers, container, self._progress_s)
