@@ -91,13 +91,25 @@ class Resources(Shape):
         ge=0,
         json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 0.01, "maximum": 65536}]},
     )
-    """Cores; 0 is unlimited."""
+    """Cores that are set aside for it, and the most that it may use without `cpus_limit`; 0: none,
+    and as many as there are."""
+    cpus_limit: float = Field(
+        default=0,
+        ge=0,
+        json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 0.01, "maximum": 65536}]},
+    )
+    """Cores that it may use at most, no fewer than `cpus`; 0: `cpus`."""
     memory_bytes: int = Field(
         default=0,
         ge=0,
         json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 6 * 2**20, "maximum": 2**60}]},
     )
     """Engine limit and placement reservation; 0 is unlimited."""
+
+    @property
+    def most_cpus(self) -> float:
+        """0: as many as there are."""
+        return self.cpus_limit or self.cpus
 
 
 EnvValue = StrictStr | StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)]

@@ -57,7 +57,7 @@ class DeploymentDraft:
         self._identity(fields, is_byoc)
         self.env = fields.env("env_variables")
         self._network = NetworkFields(fields)
-        self.cpus, self.memory_bytes = self._amounts(fields)
+        self._resources = self._amounts(fields)
         self.policy = self._autoscaled(fields)
         self._others(fields)
         wrong = self._wrong(is_byoc)
@@ -121,10 +121,6 @@ class DeploymentDraft:
     def _model(self) -> str | None:
         return None if self.gpu_id.lower() == CPU else self.gpu_id or None
 
-    @property
-    def _resources(self) -> Resources:
-        return Resources(cpus=self.cpus, memory_bytes=self.memory_bytes)
-
     def _network_of(self, image: Image) -> Network:
         """Its own, else what the image's owner says, else what the image exposes."""
         ports, given = self._network.ports, self._network.healthcheck
@@ -164,9 +160,9 @@ class DeploymentDraft:
             fields.refuse("nodegroups", NO_UUID)
         return [each for each in found if each]
 
-    def _amounts(self, fields: Fields) -> tuple[float, int]:
-        """Cores and bytes; 0 is as much as there is. What is asked for is set aside, and is the
-        limit where none is named."""
+    def _amounts(self, fields: Fields) -> Resources:
+        """The request is set aside, and is the limit where none is named; the other way round, too.
+        Of memory the limit is set aside: who has none left takes it from nobody."""
         cpu = fields.number("cpu_request"), fields.number("cpu_limit")
         memory = fields.number("memory_request"), fields.number("memory_limit")
         if any(each is not None and each <= 0 for each in cpu):
@@ -176,8 +172,12 @@ class DeploymentDraft:
         for name, (request, limit) in {"cpu_limit": cpu, "memory_limit": memory}.items():
             if request is not None and limit is not None and limit < request:
                 fields.refuse(name, "It must not be less than the request.")
-        # Rounded up: 0 bytes would be as many as there are.
-        return cpu[1] or cpu[0] or 0, math.ceil((memory[1] or memory[0] or 0) * GIB)
+        return Resources(
+            cpus=cpu[0] or cpu[1] or 0,
+            cpus_limit=(cpu[0] and cpu[1]) or 0,
+            # Rounded up: 0 bytes would be as many as there are.
+            memory_bytes=math.ceil((memory[1] or memory[0] or 0) * GIB),
+        )
 
     def _autoscaled(self, fields: Fields) -> AutoscalePolicy | None:
         given = fields.mapping("autoscale_config")

@@ -183,10 +183,11 @@ def _word(deployment: Deployment) -> str:
             return "SCALED_DOWN"
         case Status.DEPLOYED:
             return "Healthy"
+        case Status.DEPLOYING | Status.DEGRADED if not deployment.slots and deployment.replace_at:
+            # The last one ended, and the next one waits for its time.
+            return "Missing"
         case Status.DEPLOYING:
             return "Progressing" if deployment.good or deployment.ready else "Initializing"
-        case Status.DEGRADED if not deployment.slots:
-            return "Missing"
         case Status.DEGRADED | Status.FAILED:
             return "Degraded" if deployment.ready else "Unhealthy"
     return "Unknown"

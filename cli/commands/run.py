@@ -75,7 +75,10 @@ def _placed(
     gpus: Gpus = None,
     gpu_model: Annotated[str | None, typer.Option(help="For instance nvidia-a100.")] = None,
     memory_mib: Annotated[int, typer.Option(min=0, max=MOST_MEMORY_MIB)] = 0,
-    cpus: Annotated[float, typer.Option(min=0, callback=finite)] = 0,
+    cpus: Annotated[float, typer.Option(min=0, callback=finite, help="Set aside for it.")] = 0,
+    cpus_limit: Annotated[
+        float, typer.Option(min=0, callback=finite, help="At most. Default: --cpus.")
+    ] = 0,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
     node_label: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE that the node must have.")
@@ -98,7 +101,11 @@ def _placed(
         ports=list(map(_port, port or [])),
         gpus=gpus,
         gpu_model=gpu_model,
-        resources={"cpus": cpus, "memory_bytes": memory_mib * 1024 * 1024},
+        resources={
+            "cpus": cpus,
+            "memory_bytes": memory_mib * 1024 * 1024,
+            **given(cpus_limit=cpus_limit or None),
+        },
         node=node,
         node_labels=pairs(node_label) or None,
         node_groups=node_group or None,

@@ -69,7 +69,7 @@ class Sampling:
 
     async def _figures(self, replica: Container, before: EngineUse | None) -> dict[str, float]:
         use = await self._engine.use(engine_plan.name_of(replica.uuid, self._node))
-        figures = {} if use is None else percents(use, before, replica.spec.resources.cpus)
+        figures = {} if use is None else percents(use, before, replica.spec.resources.most_cpus)
         if use is not None:
             self._before[replica.uuid] = use
         if replica.gpus:

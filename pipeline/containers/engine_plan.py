@@ -104,7 +104,7 @@ def plan(
         labels={**spec.labels, **node.labels, **ours},
         ports=tuple(ports),
         memory_bytes=spec.resources.memory_bytes,
-        cpus=spec.resources.cpus,
+        cpus=spec.resources.most_cpus,
         gpu_devices=() if simulated else tuple(record.gpus),
         options=_options(spec, node),
         mounts=mounts,

@@ -129,15 +129,23 @@ def _names_model(wanted: str) -> bool:
 
 
 def _require_resources(resources: Resources) -> None:
-    memory, cpus = resources.memory_bytes, resources.cpus
+    memory = resources.memory_bytes
     if memory and not MEMORY_MIN <= memory <= MEMORY_MAX:
         raise InvalidInput(
             f"memory_bytes is 0 for no limit, else {MEMORY_MIN} to {MEMORY_MAX}.",
             field="resources.memory_bytes",
         )
-    if cpus and not (math.isfinite(cpus) and CPUS_MIN <= cpus <= CPUS_MAX):
+    for name in ("cpus", "cpus_limit"):
+        cpus = getattr(resources, name)
+        if cpus and not (math.isfinite(cpus) and CPUS_MIN <= cpus <= CPUS_MAX):
+            raise InvalidInput(
+                f"{name} is 0 for no limit, else {CPUS_MIN} to {CPUS_MAX}.",
+                field=f"resources.{name}",
+            )
+    if resources.cpus > resources.most_cpus:
         raise InvalidInput(
-            f"cpus is 0 for no limit, else {CPUS_MIN} to {CPUS_MAX}.", field="resources.cpus"
+            f"cpus_limit is at least the {resources.cpus:g} cpus that are set aside.",
+            field="resources.cpus_limit",
         )
 
 

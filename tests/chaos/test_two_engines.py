@@ -163,6 +163,9 @@ async def test_calls_go_on_while_store_and_broker_are_away(yard: Yards) -> None:
         await asyncio.gather(yard.mongod.kill(), yard.nats.kill())
         answered = load.answered
         await eventually(lambda: load.answered > answered + 100)
+        for path in ("/deployments/model-deployments/", "/models/client/model-repos/"):
+            refused = await yard.system.http.get(f"http://127.0.0.1:{yard.api.port}{path}")
+            assert (refused.status_code, set(refused.json())) == (503, {"detail"})
         await yard.mongod.start()
         await yard.nats.start()
         more = await yard.done("POST", f"/{made['uuid']}/scale", json={"replicas": 3})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pipeline.containers import engine_plan
-from schemas.container import ContainerSpec
+from schemas.container import ContainerSpec, Resources
 from tests.support.records import container
 
 NODE = engine_plan.NodeIdentity("here", "node-uuid")
@@ -28,3 +30,15 @@ def test_the_leased_gpus_are_the_only_and_last_word_on_devices(
         ("NVIDIA_VISIBLE_DEVICES_NOT", "c"),
         ("NVIDIA_VISIBLE_DEVICES", told),
     ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "most"),
+    [({}, 0), ({"cpus": 2}, 2), ({"cpus": 0.5, "cpus_limit": 2}, 2), ({"cpus_limit": 2}, 2)],
+)
+def test_the_engine_holds_it_to_the_limit_and_not_to_what_is_set_aside(
+    resources: Any, most: float
+) -> None:
+    spec = ContainerSpec(image="model", resources=Resources(**resources))
+    plan = engine_plan.plan(container(spec=spec), [], node=NODE, simulated=True)
+    assert plan.cpus == most

@@ -64,6 +64,7 @@ CONTAINERS: Cases = [
     ({"resources": {"memory_bytes": 6 * MIB - 1}}, "resources.memory_bytes"),
     ({"resources": {"memory_bytes": 10**30}}, "resources.memory_bytes"),
     ({"resources": {"cpus": 0.001}}, "resources.cpus"),
+    ({"resources": {"cpus_limit": 0.001}}, "resources.cpus_limit"),
     ({"ports": [{"internal": port} for port in range(1, 1000)]}, "ports"),
     ({"gpu_model": "!!!", "gpus": 1}, "gpu_model"),
     ({"gpu_model": "\0", "gpus": 1}, "gpu_model"),
@@ -195,6 +196,7 @@ SET_UPS: Cases = [
 ]
 SET_UPS_BY_RULE: Cases = [
     ({"shm_size_bytes": GIB, "resources": {"memory_bytes": GIB // 2}}, "shm_size_bytes"),
+    ({"resources": {"cpus": 2, "cpus_limit": 1.5}}, "resources.cpus_limit"),
     ({"ulimits": {"nofile": {"soft": 2, "hard": 1}}}, "ulimits.nofile"),
     ({"ulimits": {"nofile": {"soft": -1, "hard": 1}}}, "ulimits.nofile"),
     ({"assets": [Asset(env_key="W", url="http://a/b")], "env": {"W": "x"}}, "assets"),
@@ -275,6 +277,8 @@ def test_what_one_member_of_an_image_may_be_is_in_the_schema(values: dict[str, A
         {},
         {"resources": {"memory_bytes": 6 * MIB, "cpus": 0.01}},
         {"resources": {"memory_bytes": 2**60, "cpus": 65536}},
+        {"resources": {"cpus": 0.5, "cpus_limit": 0.5}},
+        {"resources": {"cpus_limit": 2}},
         {"ulimits": {"memlock": {"soft": -1, "hard": -1}, "stack": {"soft": 0, "hard": 2**63 - 1}}},
         {"tmpfs": {"/tmp/.a/..b/...": 2**16, "/development": 2**60, "/a//b/": GIB}},
         {"volumes": [VolumeMount(path="/data/.sub")], "working_dir": "/", "user": "a:0"},

@@ -16,9 +16,12 @@ def test_health_has_a_word_for_every_state() -> None:
     assert seen == {
         DeploymentStatus.DEPLOYING: "Initializing",
         DeploymentStatus.DEPLOYED: "Healthy",
-        DeploymentStatus.DEGRADED: "Missing",
+        DeploymentStatus.DEGRADED: "Unhealthy",
         DeploymentStatus.FAILED: "Unhealthy",
         DeploymentStatus.SCALED_DOWN: "SCALED_DOWN",
         DeploymentStatus.DELETING: "Unknown",
         DeploymentStatus.DELETED: "Unknown",
     }
+    for status in (DeploymentStatus.DEPLOYING, DeploymentStatus.DEGRADED):
+        waits = {"status": status, "replace_at": made.after(20), "good": "hash-1"}
+        assert health(now.model_copy(update=waits)).data == "Missing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
@@ -76,6 +77,48 @@ async def test_an_edit_that_never_becomes_healthy_is_rolled_back(yard: Yard) -> 
         return [each["uuid"] for each in await yard.replicas(made)] == [before["uuid"]]
 
     await eventually(only_the_first_is_left)
+    await yard.deleted(made)
+
+
+async def test_clients_of_imported_containers_are_told_how_it_is_in_their_words(yard: Yard) -> None:
+    slow = HEALTH | {"interval_s": 1.5}
+    made = (await yard.call("POST", json=yard.spec("told", 2, health=slow))).json()
+
+    async def health() -> dict[str, Any]:
+        path = f"/deployments/model-deployment/fetch-status/{made['uuid']}/"
+        answer = await yard.system.http.get(f"http://127.0.0.1:{yard.api.port}{path}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def is_told(word: str, ready: int, not_ready: int, severity: str | None = None) -> None:
+        async def is_so() -> bool:
+            found = await health()
+            severities = {each["severity"] for each in found["messages"]}
+            return (
+                found["data"] == word
+                and found["pods"] == {"ready": ready, "not_ready": not_ready}
+                and (severity is None or severities == {severity})
+            )
+
+        await eventually(is_so)
+
+    await is_told("Initializing", 0, 2)
+    await is_told("Healthy", 2, 0)
+    for ready, word, severity in ((1, "Degraded", "warning"), (0, "Unhealthy", "error")):
+        replica = (await yard.replicas(made))[ready]
+        path = f"/containers/{replica['uuid']}/exec"
+        spoil = {"command": ["rm", "/www/index.html"]}
+        assert (await yard.system.call(yard.api, "POST", path, json=spoil)).is_success
+        await is_told(word, ready, 2 - ready, severity)
+    await yard.done("POST", f"/{made['uuid']}/stop")
+    assert await health() == {
+        "data": "SCALED_DOWN",
+        "messages": [],
+        "pods": {"ready": 0, "not_ready": 0},
+    }
+    await yard.call("PATCH", f"/{made['uuid']}", json={"min_replicas": 1, "max_replicas": 1})
+    await yard.call("POST", f"/{made['uuid']}/start")
+    await is_told("Progressing", 0, 1)
     await yard.deleted(made)
 
 

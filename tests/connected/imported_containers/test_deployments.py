@@ -89,7 +89,8 @@ async def test_a_byoc_deployment_says_where_it_may_run(deploying: Deploying, nod
         assert full["node_groups"] == [each.lower() for each in groups]
         assert (full["cluster"], full["accelerator_type"]) == (UNKNOWN, [])
         spec = (await deploying.record(full["uuid"])).template.spec
-        assert (spec.resources.cpus, spec.resources.memory_bytes) == (1, 2 * 2**30)
+        assert (spec.resources.cpus, spec.resources.cpus_limit) == (0.5, 1)
+        assert spec.resources.memory_bytes == 2 * 2**30
         assert spec.node_groups == full["node_groups"]
     # Not as none at all, which would be no limit.
     told = await deploying.refused(DEPLOYMENTS, deploying.byoc(repo, [GROUP], memory_request=1e-12))

@@ -51,10 +51,14 @@ class Yard:
     async def create(
         self, name: str, replicas: int = 1, *, idle_s: float = 900, **template: Any
     ) -> Any:
+        return await self.done("POST", json=self.spec(name, replicas, idle_s=idle_s, **template))
+
+    def spec(
+        self, name: str, replicas: int, *, idle_s: float = 900, **template: Any
+    ) -> dict[str, Any]:
         template = {"image": self.image, "health": HEALTH} | template
         spec = {"name": name, "template": template, "min_replicas": replicas, "max_replicas": 3}
-        spec |= {"drain_s": 0.3, "idle_s": idle_s}
-        return await self.done("POST", json=spec)
+        return spec | {"drain_s": 0.3, "idle_s": idle_s}
 
     async def replicas(self, deployment: Any) -> list[Any]:
         path = f"/containers?deployment={deployment['uuid']}"
