@@ -160,13 +160,16 @@ async def throughput(yard: Yard, count: int) -> tuple[float, float]:
         sizes = [rng.choice(SIZES) for _ in range(start, min(start + AT_ONCE, count))]
         await asyncio.gather(*(request(yard, gpus) for gpus in sizes))
     await begin_work(yard)
+    is_cut_off = True
     with suppress(TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):
             while await _placed(yard) < count:  # noqa: ASYNC110 - a bench looks
                 await asyncio.sleep(1)
+            is_cut_off = False
     times = [each for _, each in await _times(yard)]
     memory = max(resident_mib(piece.pid or 0) for piece in yard.workers)
-    took_s = (times[-1] - times[0]).total_seconds() if times else GIVE_UP_S
+    # A batch has one time: with only one placed there is nothing between first and last.
+    took_s = GIVE_UP_S if is_cut_off else (times[-1] - times[0]).total_seconds()
     return max(len(times) - 1, 0) / took_s, memory
 
 
