@@ -10,6 +10,7 @@ from typing import IO, Annotated, Any, cast
 
 import typer
 
+from cli import builds
 from cli.commands import (
     access,
     containers,
@@ -113,8 +114,10 @@ for command in (
 for command in (access.login, access.logout, access.whoami, events.events):
     app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
+images.app.command("build")(builds.build)
 for name, group in {
     "images": images.app,
+    "builds": builds.app,
     "containers": containers.app,
     "volumes": containers.volumes,
     "webhooks": webhooks.app,

@@ -302,6 +302,11 @@ class CreateFailed(EngineError):
     """The engine refused to create the container as it was described."""
 
 
+class BuildFailed(EngineError):
+    code = "build_failed"
+    """The Dockerfile, its context or where that comes from has to change."""
+
+
 class StartFailed(EngineError):
     code = "start_failed"
     """The engine created the container and could not start it."""
@@ -320,7 +325,6 @@ class CallFailed(YardError):
 
 class NotListening(CallFailed):
     code = "container_not_listening"
-    """Nothing takes connections on its port."""
 
 
 class CallTimedOut(CallFailed):
@@ -355,12 +359,10 @@ class NeverListened(ModelRefused):
 
 class CrashLoop(ModelRefused):
     code = "crash_loop"
-    """The container was started again and again and exited each time."""
 
 
 class LaunchFailed(ModelRefused):
     code = "launch_failed"
-    """The container could not be brought up at all."""
 
 
 class RunFailed(ModelRefused):
@@ -375,12 +377,10 @@ class RunTimedOut(ModelRefused):
 
 class GpuUnavailable(ModelRefused):
     code = "gpu_unavailable"
-    """No node has a GPU."""
 
 
 class PlatformUnavailable(ModelRefused):
     code = "platform_unavailable"
-    """No node has a platform that the image is for."""
 
 
 class InsufficientResources(ModelRefused):

@@ -242,6 +242,23 @@ class Settings(BaseSettings):
     """Of what one container wrote, in all its runs; what came first goes first."""
     log_max_age_days: float = Field(default=7, gt=0, le=3650)
     """What containers wrote is kept for this long, also when they are gone."""
+    build_roots: str = ""
+    """Comma-separated folders of this node below which builds may find their contexts; whoever may
+    build reads what lies there. Empty: none."""
+    build_folder: Path | None = None
+    """Where contexts are kept while they are built. Empty: `builds` in the state folder."""
+    build_context_max_bytes: int = Field(default=8 * 1024**3, ge=1)
+    """Of one context, opened, without what its `.dockerignore` leaves out."""
+    build_timeout_s: float = Field(default=1800, gt=0)
+    """A build that takes longer has failed."""
+    build_memory_max_bytes: int = Field(default=8 * 1024**3, ge=4 * 1024**2)
+    """Of one step of a build."""
+    build_cpus: float = Field(default=2, gt=0)
+    """That one step of a build may use."""
+    builds_at_once: int = Field(default=2, ge=1, le=16)
+    """Of one node; further ones wait."""
+    build_output_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """Of the output of one build that is told; of what comes after it only the end."""
     stop_grace_s: int = 10
     """Time between SIGTERM and SIGKILL of a container."""
     restart_backoff_s: float = 10
@@ -335,6 +352,10 @@ class Settings(BaseSettings):
         for one in _listed(text):
             ip_network(one)
         return text
+
+    @cached_property
+    def build_folders(self) -> tuple[Path, ...]:
+        return tuple(Path(one) for one in _listed(self.build_roots))
 
     @cached_property
     def asset_hosts(self) -> frozenset[str]:

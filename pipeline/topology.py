@@ -113,6 +113,9 @@ def _long_commands(resource: str, verb: str) -> StagePlan:
     return _commands(resource, verb, workers=32, ack_wait_s=10, max_deliver=20)
 
 
+BUILD_CREATE = _commands("build", "create")
+BUILD_PUBLISH = _long_commands("build", "publish")
+BUILD_CANCEL = _commands("build", "cancel")
 IMAGE_CREATE = _commands("image", "create")
 IMAGE_VALIDATE = _commands("image", "validate", workers=32)
 IMAGE_DELETE = _commands("image", "delete")
@@ -151,6 +154,9 @@ USER_UPDATE = _commands("user", "update")
 SECRET_CHECK = _commands("secret", "check", workers=16)
 WEBHOOK_DELIVER = _commands("webhook-delivery", "deliver", workers=32)
 STAGES = (
+    BUILD_CREATE,
+    BUILD_PUBLISH,
+    BUILD_CANCEL,
     IMAGE_CREATE,
     IMAGE_VALIDATE,
     IMAGE_DELETE,
@@ -294,6 +300,10 @@ def event(org: str, resource: str, id: str, kind: str) -> str:
 def agent_service(node: str, service: str) -> str:
     """Request and reply with one agent, outside the streams."""
     return f"yard.agent.{token(node)}.{token(service)}"
+
+
+def build_context(build: str) -> str:
+    return f"yard.agent.{token(build)}.context"
 
 
 LOG_CHUNKS = "chunks"

@@ -12,7 +12,7 @@ from schemas.access import UserEdit
 from schemas.base import Mark, Shape
 from schemas.container import ContainerSpec
 from schemas.deployment import MAX_REPLICAS, DeploymentEdit, DeploymentSpec
-from schemas.image import ImageSpec
+from schemas.image import BuildSpec, ImageSpec
 from schemas.organisation import OrganisationEdit, OrganisationSpec
 
 Plain: TypeAlias = Annotated[Any, Mark.PLAIN]
@@ -60,11 +60,12 @@ class UserUpdate(UserEdit):
 
 
 class NodeOrder(Shape):
-    """What one agent must do about one container."""
+    """What one agent must do about one container, or about one build."""
 
-    container: str
+    container: str = ""
+    build: str | None = None
     org: str
-    fence: int
+    fence: int = 0
     """Number of the launch that this belongs to; an older one than the newest seen is refused."""
 
 
@@ -119,6 +120,9 @@ class RegistryDraft(BaseModel):
 
 COMMANDS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
     {
+        "build.create": BuildSpec,
+        "build.publish": ById,
+        "build.cancel": ById,
         "container.create": ContainerSpec,
         "container.place": ById,
         "container.stop": ById,

@@ -1,5 +1,5 @@
-"""Image: what somebody brought, where it lies, and what was found out about it; and the uploads in
-which archives arrive in pieces."""
+"""Image: what somebody brought, where it lies, and what was found out about it; the uploads in
+which archives arrive in pieces, and builds: Dockerfiles on their way to an image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from schemas.base import (
     Transitions,
 )
 from schemas.container import LaunchDefaults
-from schemas.states import IMAGE_TRANSITIONS, UPLOAD_TRANSITIONS, ImageStatus, UploadStatus
+from schemas.states import (
+    BUILD_TRANSITIONS,
+    IMAGE_TRANSITIONS,
+    UPLOAD_TRANSITIONS,
+    BuildStatus,
+    ImageStatus,
+    UploadStatus,
+)
 
 
 class Severity(StrEnum):
@@ -259,3 +266,93 @@ class PresentBlobs(Shape):
     """Those of the asked layers that need not be sent."""
 
     present: list[PresentBlob]
+
+
+class ContextSource(StrEnum):
+    UPLOAD = "upload"
+    """A TAR that came with the request."""
+    FOLDER = "folder"
+    """A folder of the node."""
+    GIT = "git"
+
+
+class BuildSpec(Shape):
+    """What a caller asks for. The context is a folder of the node or a Git repository; without
+    either it comes as a TAR with the request."""
+
+    name: Title
+    """Of the image. It behaves like a tag: the newest image has it."""
+    context_path: str | None = Field(
+        default=None, json_schema_extra={"pattern": r"^/[^\x00]*$", "maxLength": 4096}
+    )
+    """A folder of the node, below one of its `MODELYARD_BUILD_ROOTS`."""
+    git_url: str | None = Field(
+        default=None,
+        json_schema_extra={"pattern": r"^https://[^\s\x00-\x1f/?#@]+/[^\s\x00-\x1f]*$"},
+        examples=["https://git.example.com/team/model.git"],
+        max_length=2048,
+    )
+    git_ref: str | None = Field(
+        default=None,
+        json_schema_extra={"pattern": r"^[A-Za-z0-9_][A-Za-z0-9_./@+-]*$"},
+        max_length=255,
+    )
+    """A branch, tag or commit; None: the repository's own choice."""
+    dockerfile: str = Field(
+        default="Dockerfile",
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={"pattern": r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"},
+    )
+    """Its path in the context."""
+    target: str | None = Field(
+        default=None, min_length=1, max_length=255, json_schema_extra={"pattern": r"^[!-~]+$"}
+    )
+    """The stage of the Dockerfile that is wanted; None: the last one."""
+    build_args: Annotated[dict[str, str], Mark.CONCEALED] = Field(
+        default_factory=dict,
+        json_schema_extra={
+            "maxProperties": 100,
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,254}$"},
+            "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
+        },
+    )
+    """Values of the Dockerfile's ARG. They stand in the image's history: no place for secrets."""
+    secret: str | None = None
+    """Name or uuid of a stored registry secret that opens the registries of the base images."""
+    node: str | None = None
+    """uuid or name of the node that builds; None: any that is ready."""
+
+    @property
+    def source(self) -> ContextSource:
+        if self.git_url is not None:
+            return ContextSource.GIT
+        return ContextSource.UPLOAD if self.context_path is None else ContextSource.FOLDER
+
+
+class Build(StatefulRecord, collection="builds", resource="build"):
+    """QUEUED → BUILDING → PUSHING → DONE | FAILED. It is tried once."""
+
+    transitions: ClassVar[Transitions] = BUILD_TRANSITIONS
+    facts: ClassVar = ("name", "status", "reason", "node_name", "image")
+
+    status: BuildStatus = BuildStatus.QUEUED
+    name: str
+    """Of the image."""
+    spec: BuildSpec
+    source: ContextSource
+    node: str
+    node_name: str
+    image: str | None = None
+    """uuid of the image that it became."""
+    code: str | None = None
+    """Of the error that ended it; `reason` says it in a sentence."""
+    last_lines: str = ""
+    """Of its output: the end, a few KiB."""
+    output_bytes: int = 0
+    """That were told in events; what came after `MODELYARD_BUILD_OUTPUT_MAX_BYTES` was not."""
+    bases: list[str] = Field(default_factory=list)
+    """References that it may pull from the platform's registry. Not shown."""
+    pull_key: str | None = Field(default=None, repr=False)
+    """Hash of what opens that registry for it while it builds. Not shown."""
+    created_by: str | None = None

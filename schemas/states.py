@@ -49,6 +49,16 @@ class NodeStatus(StrEnum):
     DELETED = "DELETED"
 
 
+class BuildStatus(StrEnum):
+    QUEUED = "QUEUED"
+    """Its node has it, or is about to get it, and builds others first."""
+    BUILDING = "BUILDING"
+    PUSHING = "PUSHING"
+    """Built, and on its way into the platform's registry."""
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
 class VolumeStatus(StrEnum):
     READY = "READY"
     DELETING = "DELETING"
@@ -139,6 +149,15 @@ UPLOAD_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
     _U.COMPLETED: frozenset({_U.DELETED}),
     _U.FAILED: frozenset({_U.DELETED}),
     _U.DELETED: frozenset(),
+}
+
+_B = BuildStatus
+BUILD_TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    _B.QUEUED: frozenset({_B.BUILDING, _B.FAILED}),
+    _B.BUILDING: frozenset({_B.PUSHING, _B.FAILED}),
+    _B.PUSHING: frozenset({_B.DONE, _B.FAILED}),
+    _B.DONE: frozenset(),
+    _B.FAILED: frozenset(),
 }
 
 _V = VolumeStatus

@@ -35,7 +35,7 @@ async def serve(agent: Agent, bus: Bus, *, registry: CollectorRegistry, drain_s:
 async def _services(agent: Agent, bus: Bus) -> AsyncIterator[None]:
     """What others may ask of the agent while it runs."""
     async with AsyncExitStack() as stack:
-        for name, answer in agent.io.services.items():
+        for name, answer in agent.services.items():
             subject = topology.agent_service(agent.uuid, name)
             await stack.enter_async_context(bus.serve_stream(subject, answer))
         yield

@@ -21,6 +21,7 @@ from workers import app
 from workers.app import Register, Sweep, alive
 from workers.broker import YardBroker
 from workers.stages import (
+    builds,
     containers,
     deployments,
     images,
@@ -36,6 +37,7 @@ from workers.stages.webhooks import WebhookReaders
 log = logging.getLogger(__name__)
 
 STAGES: Final = (
+    builds.register,
     containers.register,
     containers.register_nodes,
     deployments.register,
@@ -103,6 +105,7 @@ def sweeps(services: Services) -> list[Sweep]:
     return [
         Sweep("outbox", every_s, partial(send_leftovers, services)),
         Sweep("stuck", every_s, services.containers.overdue.sweep),
+        Sweep("builds", every_s, services.builds.publishing.sweep),
         Sweep("trial runs", every_s, models.trial_runs.sweep),
         Sweep("load tests", every_s, models.load_tests.sweep),
         Sweep("model starts", every_s, models.serving.sweep),

@@ -63,6 +63,7 @@ _KINDS: Mapping[int, Sequence[type[errors.YardError]]] = {
         errors.StatusContentType, errors.StatusError, errors.StatusNotJson, errors.RegistryDenied,
         errors.ManifestNotFound, errors.AddressRefused, errors.PullImpossible, errors.PullDenied,
         errors.ImageMissing, errors.CreateFailed, errors.StartFailed, errors.PoisonMessage,
+        errors.BuildFailed,
     ),
     429: (errors.TooManyRequests,),
     460: (errors.ChecksumMismatch,),

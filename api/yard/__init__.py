@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from api.http.problem_details import ErrorRenderers
 from api.yard import (
     access,
+    builds,
     container_streams,
     containers,
     deployments,
@@ -23,6 +24,8 @@ from api.yard import (
 ROUTERS = (
     images.archives,  # before its neighbour on the same path: it takes archives only
     images.router,
+    builds.contexts,  # as above
+    builds.router,
     uploads.router,
     uploads.open_router,
     containers.router,

@@ -12,7 +12,7 @@ from schemas.access import Permission, Principal, Token, User
 from schemas.base import Record
 from schemas.container import Container, ContainerSpec, Volume
 from schemas.deployment import Deployment, Template
-from schemas.image import Image
+from schemas.image import Build, Image
 from schemas.node import Node
 from schemas.organisation import Organisation
 from schemas.webhook import Webhook, WebhookDelivery
@@ -21,6 +21,7 @@ _INTERNAL = frozenset({"outbox", "replayed", "cause", "request_hash"})
 HIDDEN: Mapping[type[Record], frozenset[str]] = {
     Image: _INTERNAL
     | {"upload_told", "upload_told_at", "unregistered_at", "last_failure", "times_used"},
+    Build: _INTERNAL | {"bases", "pull_key"},
     Container: _INTERNAL | {"pull_key", "delete_volumes"},
     Deployment: _INTERNAL | {"orders"},
     Node: _INTERNAL | {"leases", "held"},
@@ -45,6 +46,16 @@ def image_json(image: Image, caller: Principal) -> bytes:
         kept = dict.fromkeys(image.annotations, MASK)
         image = image.model_copy(update={"defaults": defaults, "annotations": kept})
     return _json(image)
+
+
+def build_json(build: Build, caller: Principal) -> bytes:
+    """Values of its arguments are for those who may build."""
+    if Permission.IMAGE_BUILD not in caller.permissions:
+        args = dict.fromkeys(build.spec.build_args, MASK)
+        build = build.model_copy(
+            update={"spec": build.spec.model_copy(update={"build_args": args})}
+        )
+    return _json(build)
 
 
 def container_json(container: Container, caller: Principal) -> bytes:
@@ -127,6 +138,7 @@ def _view(name: str, kind: type[Record], **instead: Any) -> type[BaseModel]:
 
 
 ImageView = _view("Image", Image)
+BuildView = _view("Build", Build)
 ContainerView = _view("Container", Container)
 DeploymentView = _view("Deployment", Deployment, endpoint=(str, ...))
 NodeView = _view("Node", Node, held=(list[str], ...))

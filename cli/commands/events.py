@@ -11,7 +11,16 @@ from cli.client import Client, ServerSentEvent
 from cli.console import AsJson, age, as_document, echo, field, for_each, json_or_table, out
 
 RESOURCES = (
-    *("container", "dead-letter", "deployment", "image", "model", "model-file", "model-version"),
+    *(
+        "build",
+        "container",
+        "dead-letter",
+        "deployment",
+        "image",
+        "model",
+        "model-file",
+        "model-version",
+    ),
     *(
         "node",
         "organisation",

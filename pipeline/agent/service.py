@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pipeline import concurrency
+from pipeline.agent.builds.service import Building
 from pipeline.agent.container_care import ContainerCare, Probes, Restarts
 from pipeline.agent.container_io import ContainerIO
 from pipeline.agent.orders import Ending, Launching
@@ -19,6 +20,7 @@ from pipeline.agent.reconciler import EngineReconciler
 from pipeline.agent.registration import Registration
 from pipeline.agent.sampling import Sampling
 from pipeline.agent.volumes import NodeVolumes
+from pipeline.builds.specs import BUILT
 from pipeline.containers import engine_plan, observation
 from pipeline.errors import EngineUnavailable, Misconfigured, NotFound, StoreUnavailable, YardError
 from pipeline.ports import EngineContainer
@@ -52,9 +54,15 @@ class Agent:
     restarts: Restarts
     probes: Probes
     sampling: Sampling
+    building: Building
     beating: asyncio.Lock = field(default_factory=asyncio.Lock)
     """A heartbeat that began before everything was compared must not end after the one that says
     so: the node would be put back."""
+
+    @property
+    def services(self) -> Mapping[str, Callable[[bytes], AsyncIterator[bytes]]]:
+        """What answers one request of others, by the name under which it is asked for."""
+        return {**self.io.services, BUILT: self.building.built}
 
     async def run(self) -> None:
         """Heartbeat, watch and reconcile until cancelled.
@@ -72,6 +80,7 @@ class Agent:
         )
 
     async def close(self) -> None:
+        await self.building.close()
         await self.probes.close()
         await self.restarts.close()
 
@@ -104,6 +113,7 @@ class Agent:
             await self.registration.require_own()
             await self.watching.reconcile()
             await self.volumes.sweep()
+            await self.building.look()
             self.registration.images_changed()
             async with self.beating:
                 node = await self.registration.beat(reconciled=True)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.gateway.haproxy import Haproxy
-from pipeline.adapters.http.resolving import SystemResolver
+from pipeline.adapters.http.resolving import Rules, SystemResolver
 from pipeline.adapters.store.readings import Readings
 from pipeline.adapters.store.store import Store
 from pipeline.dead_letters.writer import Seal
@@ -37,6 +37,15 @@ async def connect(stack: AsyncExitStack, settings: Settings, name: str) -> tuple
     )
     outbox = await stack.enter_async_context(Outbox(store, bus))
     return Records(store, outbox), bus
+
+
+def registry_rules(settings: Settings) -> Rules:
+    """For addresses of registries that users give."""
+    return Rules(
+        allow_local=settings.allow_private_addresses,
+        local_hosts=frozenset({settings.registry.lower()}),
+        plain_hosts=settings.insecure_hosts,
+    )
 
 
 @asynccontextmanager

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
+from pipeline import topology
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.engine.docker import DockerEngine
 from pipeline.adapters.gpus import inventory
 from pipeline.adapters.http.guarded import GuardedHttp, Limits
 from pipeline.adapters.http.resolving import Rules
+from pipeline.adapters.registry.tokens import RegistryTokens
 from pipeline.agent.assets import Assets
+from pipeline.agent.builds.bases import Bases
+from pipeline.agent.builds.contexts import Contexts, Fetch
+from pipeline.agent.builds.service import Building
 from pipeline.agent.container_care import Ask, ContainerCare, Probes, Restarts
 from pipeline.agent.container_io import ContainerIO
 from pipeline.agent.machine import Devices, HostPorts
@@ -24,14 +31,19 @@ from pipeline.agent.registration import Registration, node_id
 from pipeline.agent.sampling import Sampling
 from pipeline.agent.service import Agent, Watching
 from pipeline.agent.volumes import NodeVolumes
-from pipeline.bootstrap import connect
+from pipeline.bootstrap import connect, registry_rules
+from pipeline.build_ports import BuildingEngine
+from pipeline.images.ownership import OwnRegistry
 from pipeline.logs.sending import LogBroker, LogSender
 from pipeline.nodes.leases import Leases
-from pipeline.ports import Engine, GpuInventory
+from pipeline.ports import GpuInventory
 from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import Records
 from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
+
+CONTEXT_IDLE_S: Final = 120
+"""Longer than a sender may be silent (`upload_stall_s`)."""
 
 
 @asynccontextmanager
@@ -43,8 +55,10 @@ async def open_agent(settings: Settings) -> AsyncIterator[tuple[Agent, Bus]]:
         engine = await stack.enter_async_context(DockerEngine.open(settings.docker_host))
         http = await stack.enter_async_context(GuardedHttp.open(Rules(allow_local=True)))
         given = await stack.enter_async_context(GuardedHttp.open(asset_rules(settings)))
+        registries = await stack.enter_async_context(GuardedHttp.open(registry_rules(settings)))
+        outside = Outside(given, registries, partial(_context, bus))
         gpus, ask = inventory.select(settings), partial(_ask, http)
-        agent = build_agent(settings, records, bus, engine, gpus, ask, given, name=name)
+        agent = build_agent(settings, records, bus, engine, gpus, ask, outside, name=name)
         stack.push_async_callback(agent.close)
         yield agent, bus
 
@@ -53,14 +67,14 @@ def build_agent(
     settings: Settings,
     records: Records,
     broker: LogBroker,
-    engine: Engine,
+    engine: BuildingEngine,
     gpus: GpuInventory,
     ask: Ask,
-    given: GuardedHttp,
+    outside: Outside,
     *,
     name: str,
 ) -> Agent:
-    """Join the parts; contacts nobody. `given` fetches what users give addresses of.
+    """Join the parts; contacts nobody.
 
     The node's identity follows from its `name`. Raises Misconfigured for wrong node labels.
     """
@@ -70,7 +84,7 @@ def build_agent(
     registration = Registration(records, engine, devices, secrets, settings, uuid=uuid, name=name)
     containers = NodeContainers(records, Leases(records.store), node=uuid)
     reconciler = EngineReconciler(engine, containers, settings)
-    assets = Assets(given, reconciler, settings)
+    assets = Assets(outside.given, reconciler, settings)
     pulled, store = registration.images_changed, records.store
     pulling = Pulling(engine, store, secrets, containers, assets, settings=settings, pulled=pulled)
     volumes = NodeVolumes(reconciler, records)
@@ -91,12 +105,39 @@ def build_agent(
         watching=Watching(reconciler, ending, care, output),
         output=output,
         io=ContainerIO(reconciler, store),
+        building=_building(engine, records, secrets, outside, settings, node=uuid),
         restarts=restarts,
         probes=probes,
         sampling=Sampling(
             records.store, engine, devices, node=uuid, interval_s=settings.samples_interval_s
         ),
     )
+
+
+def _building(
+    engine: BuildingEngine,
+    records: Records,
+    secrets: Secrets,
+    outside: Outside,
+    settings: Settings,
+    *,
+    node: str,
+) -> Building:
+    own = OwnRegistry(records.store, RegistryTokens(settings.registry, ""))
+    bases = Bases(records.store, secrets, own, outside.registries, registry=settings.registry)
+    contexts = Contexts(outside.given, outside.contexts, settings)
+    return Building(engine, records, contexts, bases, settings, node=node)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What an agent reaches beyond its engine, store and broker."""
+
+    given: GuardedHttp
+    """Fetches what users give addresses of."""
+    registries: GuardedHttp
+    """Judges the addresses of registries."""
+    contexts: Fetch
 
 
 def _output(reconciler: EngineReconciler, broker: LogBroker, settings: Settings) -> ContainerOutput:
@@ -115,6 +156,10 @@ def asset_rules(settings: Settings) -> Rules:
         local_networks=settings.asset_networks,
         setting="MODELYARD_ASSET_ALLOW",
     )
+
+
+def _context(bus: Bus, build: str, asked: bytes) -> AsyncGenerator[bytes, None]:
+    return bus.request_stream(topology.build_context(build), asked, idle_s=CONTEXT_IDLE_S)
 
 
 async def _ask(http: GuardedHttp, url: str, timeout_s: float) -> int:

@@ -22,7 +22,9 @@ from pipeline.adapters.registry.tokens import RegistryTokens
 from pipeline.adapters.store.log_chunks import LogChunks
 from pipeline.adapters.store.readings import Readings
 from pipeline.adapters.store.search import Search
-from pipeline.bootstrap import connect, letter_seal
+from pipeline.bootstrap import connect, letter_seal, registry_rules
+from pipeline.builds.publishing import Publishing
+from pipeline.builds.service import Builds
 from pipeline.containers.agent_requests import ContainerFiles, Exec, Logs
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.pulls import Pulls
@@ -88,6 +90,7 @@ class Services:
     secrets: SecretServices
     registries: RegistryServices
     images: ImageServices
+    builds: BuildServices
     uploads: UploadServices
     containers: ContainerServices
     logs: LogServices
@@ -121,6 +124,12 @@ class ImageServices:
     deliveries: Deliveries
     removal: ImageRemoval
     fence: RegistryFence
+
+
+@dataclass(frozen=True, slots=True)
+class BuildServices:
+    service: Builds
+    publishing: Publishing
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +197,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
                 settings.mongo_url, settings.mongo_database, answer_s=settings.search_time_s
             )
         )
-        guarded = await stack.enter_async_context(GuardedHttp.open(_rules(settings)))
+        guarded = await stack.enter_async_context(GuardedHttp.open(registry_rules(settings)))
         client = _registry_client(guarded, settings)
         tokens = RegistryTokens(settings.registry, settings.registry_keys.get_secret_value())
         if not tokens.are_needed:
@@ -200,7 +209,6 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
         calls = await stack.enter_async_context(StreamingHttp.open(local))
         ingest = await stack.enter_async_context(open_ingest(tokens, settings))
         leases = Leases(records.store)
-        seal = letter_seal(settings)
         opened = secrets(records, client, settings)
         imaging = images(records, opened.service, client, own, ingest, settings)
         running = containers(records, bus, imaging.service, leases, settings)
@@ -214,6 +222,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             secrets=opened,
             registries=registries(records, search, opened.service, client, settings),
             images=imaging,
+            builds=builds(records, bus, opened.service, imaging.deliveries, settings),
             uploads=uploads(records, imaging.deliveries, modelling.deliveries, settings),
             containers=running,
             logs=LogServices.over(records, settings),
@@ -222,7 +231,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             models=modelling,
             deployments=deployments(records, running.service, calls, settings),
             webhooks=WebhookServices.over(records, bus, guarded, settings),
-            dead_letters=DeadLetters(bus, home=settings.org, seal=seal),
+            dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
         )
 
 
@@ -268,6 +277,13 @@ def images(
         ImageRemoval(records, ingest.pushes, fence),
         fence,
     )
+
+
+def builds(
+    records: Records, bus: Bus, secrets: Secrets, deliveries: Deliveries, settings: Settings
+) -> BuildServices:
+    service = Builds(records, bus, secrets, settings)
+    return BuildServices(service, Publishing(records, bus, deliveries, settings))
 
 
 def uploads(
@@ -380,13 +396,4 @@ def _registry_client(http: GuardedHttp, settings: Settings) -> RegistryClient:
         http,
         host_platform=platforms.parse(settings.host_platform),
         document_max_bytes=settings.manifest_max_bytes,
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    """For addresses that users give."""
-    return Rules(
-        allow_local=settings.allow_private_addresses,
-        local_hosts=frozenset({settings.registry.lower()}),
-        plain_hosts=settings.insecure_hosts,
     )

@@ -44,13 +44,16 @@ class OwnRegistry:
         here = Reference(self._registry, reference.repository, reference.tag, reference.digest)
         return here, self._tokens.credentials(Access(reference.repository, PULL))
 
-    async def pull_token(self, org: str, pinned: str) -> str:
-        """For one pull of what a container of `org` is made of. Raises InvalidReference."""
-        reference = references.parse(pinned)
-        if reference.registry != self._registry:
-            raise InvalidReference(f"{reference} is in another registry.")
-        await self._require(org, reference)
-        return self._tokens.token(Access(reference.repository, PULL))
+    async def pull_token(self, org: str, *pulled: str) -> str:
+        """For pulls of what a container or a build of `org` is made of. Raises InvalidReference."""
+        wanted = []
+        for text in pulled:
+            reference = references.parse(text)
+            if not repositories.is_same_registry(reference.registry, self._registry):
+                raise InvalidReference(f"{reference} is in another registry.")
+            await self._require(org, reference)
+            wanted.append(Access(reference.repository, PULL))
+        return self._tokens.token(*wanted)
 
     async def _leads_here(self, registry: str) -> bool:
         if repositories.is_same_registry(registry, self._registry):

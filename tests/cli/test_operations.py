@@ -31,6 +31,11 @@ COMMANDS = {
     "find_image": "images show a",
     "get_image": f"images show {ID}",
     "delete_image": f"images delete {ID}",
+    "build_image": "images build https://host/a.git --name a --no-wait",
+    "list_builds": "builds list",
+    "get_build": f"builds show {ID}",
+    "cancel_build": f"builds cancel {ID}",
+    "read_output": f"builds output {ID}",
     "create_upload": "images push {file}",
     "present_layers": "images push {archive}",
     "continue_upload": "images push {file}",
@@ -313,6 +318,15 @@ def test_everything_that_can_be_said_about_an_image_has_an_option(
     options = "--name n --platform linux/arm64 --secret s -l a=b --annotation a=b --no-wait"
     given = '--needs {"gpus":1} --defaults {"gpus":1}'
     assert said(f"images add a {options} {given}").keys() == members("ImageSpec")
+
+
+def test_everything_that_can_be_said_about_a_build_has_an_option(
+    said: Said, members: Members
+) -> None:
+    options = "--name n -f D --build-arg A=B --target t --secret s --node n --no-wait"
+    asked = said(f"images build https://host/a.git#main {options}")
+    asked |= said(f"images build /srv/a --on-node {options}")
+    assert asked.keys() == members("BuildSpec")
 
 
 def test_everything_that_can_be_said_about_a_deployment_has_an_option(

@@ -18,6 +18,7 @@ TABLES: dict[str, Transitions] = {
     "Upload": states.UPLOAD_TRANSITIONS,
     "Node": states.NODE_TRANSITIONS,
     "Container": states.CONTAINER_TRANSITIONS,
+    "Build": states.BUILD_TRANSITIONS,
     "Volume": states.VOLUME_TRANSITIONS,
     "Deployment": states.DEPLOYMENT_TRANSITIONS,
     "Organisation": states.ORGANISATION_TRANSITIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline import topology
 from pipeline.agent.service import Agent
+from pipeline.builds import specs
 from pipeline.containers import volumes
 from pipeline.errors import PoisonMessage
 from schemas.commands import NodeOrder
@@ -16,9 +17,10 @@ def register(broker: YardBroker, agent: Agent) -> None:
 
     @stage(broker, topology.node_stage(agent.uuid))
     async def carry_out(order: NodeOrder, command: Command, last_try: LastTry) -> None:
-        """Launch, stop or remove one container. Outdated fencing numbers are refused.
+        """Launch, stop or remove one container, or look at builds.
 
-        The time of a restart stands in the record; its order is a reason to look there.
+        Outdated fencing numbers are refused. The time of a restart stands in the record; its order
+        is a reason to look there.
         """
         verb = command.subject.rsplit(".", 1)[-1]
         match verb:
@@ -32,5 +34,7 @@ def register(broker: YardBroker, agent: Agent) -> None:
                 await agent.watching.look(order.container)
             case volumes.SWEEP:
                 await agent.volumes.sweep()
+            case specs.VERB:
+                await agent.building.look()
             case _:
                 raise PoisonMessage(f"No agent knows how to {verb}.")

@@ -1,6 +1,6 @@
 """What we take from the Docker SDK, its HTTP session and its exceptions, and what refusals mean.
 
-Nobody else imports the SDK.
+Nobody else imports the SDK, but `building` how it packs a context.
 """
 
 from __future__ import annotations
@@ -295,7 +295,12 @@ _MEANINGS: tuple[tuple[tuple[int, ...], str, type[YardError], str], ...] = (
         "The container is being removed.",
     ),
     ((404,), r"no such container", ContainerMissing, "The engine has no such container."),
-    ((404,), r"no such image", ImageMissing, "The image is not on the engine: pull it first."),
+    (
+        (404, 500),
+        r"no such image|reference does not exist",
+        ImageMissing,
+        "The image is not on the engine: pull it first.",
+    ),
     ((404,), r"could not find the file", PathMissing, "The container has no such path."),
     ((404,), r"no such volume", PathMissing, "The engine has no such volume."),
     ((503,), r"", EngineUnavailable, "The engine is not ready: {message}"),

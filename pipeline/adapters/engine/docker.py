@@ -1,22 +1,25 @@
-"""The Docker Engine, API 1.41 (Docker 20.10) and newer, behind `pipeline.ports.Engine`.
+"""The Docker Engine, API 1.41 (Docker 20.10) and newer, behind `pipeline.ports.Engine` and
+`pipeline.build_ports.Builder`.
 
 A family of files: this one says what is asked of an engine, `threads` how one waits for it,
-`client` is the only one that imports the SDK, `shapes` and `pull` turn its words into our values.
+`client` holds what is taken of the SDK, `shapes`, `pull` and `building` turn its words into ours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Self
 from urllib.parse import quote
 
-from pipeline.adapters.engine import shapes
+from pipeline.adapters.engine import building, shapes
 from pipeline.adapters.engine.pull import Pull
 from pipeline.adapters.engine.shapes import JsonLines, LogDecoder
 from pipeline.adapters.engine.threads import DEFAULT_TIMEOUTS, ByteStream, EngineLink, Timeouts
+from pipeline.build_ports import BuildPlan, Remnant
 from pipeline.errors import (
     AlreadyExists,
     ContainerMissing,
@@ -46,6 +49,8 @@ OWN_LABEL = "modelyard.container"
 
 _NAME_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 0)
 _HEADERS_LATE_S = 5.0
+_CONTEXT_S = 600.0
+_NO_DIGEST = "<none>@<none>"
 
 
 class DockerEngine:
@@ -147,6 +152,58 @@ class DockerEngine:
         images = await self._link.call("GET", "/images/json")
         names = [name for image in images for name in image.get("RepoDigests") or ()]
         return frozenset(name.partition("@")[2] for name in names if "@sha256:" in name)
+
+    # --- builds -------------------------------------------------------------------------------
+
+    async def build(self, plan: BuildPlan) -> AsyncGenerator[str, None]:
+        said = building.Said()
+        packed = await asyncio.to_thread(building.pack, plan)
+        try:
+            pieces = self._link.stream(
+                "POST",
+                "/build",
+                # The first word comes when the context is there; who builds has a limit of his own.
+                header_s=_CONTEXT_S,
+                endless=True,
+                refused=building.refused,
+                params=building.params(plan),
+                headers=building.headers(plan.logins),
+                data=packed,
+            )
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    for text in said.feed(piece):
+                        yield text
+        finally:
+            packed.close()
+
+    async def save(self, reference: str) -> AsyncGenerator[bytes, None]:
+        pieces = self._link.stream("GET", f"/images/{quote(reference, safe='/:@')}/get")
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def tags(self, repository: str) -> Sequence[str]:
+        params = {"filters": json.dumps({"reference": [f"{repository}:*"]})}
+        images = await self._link.call("GET", "/images/json", params=params)
+        names = [name for image in images for name in image.get("RepoTags") or ()]
+        return [
+            tag for name, _, tag in (each.rpartition(":") for each in names) if name == repository
+        ]
+
+    async def remnants(self, label: str) -> Sequence[Remnant]:
+        params = {"filters": json.dumps({"label": [label], "dangling": ["true"]})}
+        images = await self._link.call("GET", "/images/json", params=params)
+        # One that was pulled by its digest has no tag either.
+        return [
+            Remnant(image["Id"], image.get("Labels") or {})
+            for image in images
+            if not set(image.get("RepoDigests") or ()) - {_NO_DIGEST}
+        ]
+
+    async def remove_image(self, reference: str) -> None:
+        with suppress(ImageMissing):
+            await self._link.call("DELETE", f"/images/{quote(reference, safe='/:@')}", pool="waits")
 
     # --- containers ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from schemas.access import Token, User
 from schemas.base import Record, StatefulRecord
 from schemas.container import Container, Desired, Volume
 from schemas.deployment import Deployment
-from schemas.image import Image, Upload
+from schemas.image import Build, Image, Upload
 from schemas.model import Model, ModelFile, ModelVersion
 from schemas.node import Node
 from schemas.organisation import Organisation
@@ -123,6 +123,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("drained", _ascending("drain_until"), only={"drain_until": {"$gt": SOME_TIME}}),
         Index("unordered_ends", _ascending("updated_at"), only={"delete_volumes": True}),
     ),
+    Build: (Index("node_status", _ascending("node", "status")),),
     Volume: (
         Index(
             "path_taken",

@@ -291,7 +291,8 @@ class OpenedTar:
     Feed it the bytes as they come. Raises the ImageRejected family.
     """
 
-    def __init__(self, expansion: Expansion, threads: Executor) -> None:
+    def __init__(self, expansion: Expansion, threads: Executor | None) -> None:
+        """`threads`: None is the event loop's own."""
         self._expansion = expansion
         self._threads = threads
         self._parser = TarParser()

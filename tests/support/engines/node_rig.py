@@ -7,7 +7,7 @@ the node over when it wants to, as often as it wants to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from pipeline.adapters.http.guarded import GuardedHttp
 from pipeline.adapters.registry.tokens import RegistryTokens
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.agent.service import Agent
-from pipeline.bootstrap.agent import asset_rules, build_agent
+from pipeline.bootstrap.agent import Outside, asset_rules, build_agent
 from pipeline.containers import volumes
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.service import Containers
@@ -364,8 +364,21 @@ async def node_rig(
 def agent_of(rig: NodeRig, name: str) -> Agent:
     simulated = rig.settings.model_copy(update={"simulated_gpus": "yes"})
     return build_agent(
-        simulated, rig.records, rig.kept, rig.engine, rig.gpus, rig.health.ask, rig.given, name=name
+        simulated,
+        rig.records,
+        rig.kept,
+        rig.engine,
+        rig.gpus,
+        rig.health.ask,
+        Outside(rig.given, rig.given, _nobody),
+        name=name,
     )
+
+
+async def _nobody(build: str, asked: bytes) -> AsyncGenerator[bytes, None]:
+    """Receives contexts of builds."""
+    raise BusUnavailable("Nobody answers.")
+    yield b""
 
 
 def _placing(records: Records, leases: Leases, view: NodeView, settings: Settings) -> Placement:

@@ -130,7 +130,7 @@ async def _looking_after(agent: Agent, bus: Bus) -> AsyncIterator[None]:
     register = partial(orders.register, agent=agent)
     app = build(bus, [register], registry=CollectorRegistry(), drain_s=5)
     async with AsyncExitStack() as stack:
-        for name, answer in agent.io.services.items():
+        for name, answer in agent.services.items():
             subject = topology.agent_service(agent.uuid, name)
             await stack.enter_async_context(bus.serve_stream(subject, answer))
         running = asyncio.create_task(agent.run())
