@@ -206,6 +206,7 @@ def known(yard: Yard) -> Yard:
     yard.replies["GET /organisations/team"] = lambda _: httpx.Response(
         200, json=known, headers={"ETag": '"1"'}
     )
+    yard.says("GET /webhooks/w", {"uuid": ID})
     yard.says("GET /api/models", [{"identifier": "m"}])
     yard.says("POST /uploads/present", {"present": []})
     where = {"Location": "/yard/v1/uploads/one"}
