@@ -145,8 +145,9 @@ class Settings(BaseSettings):
     """A registry that is linked on `/api` and cannot be reached for this long fails the delivery;
     callers are promised an answer within 30 s."""
     load_wait_s: float = Field(default=60, gt=0)
-    """How long the load test of a model waits for a node that is free."""
-    serve_idle_s: float = Field(default=900, gt=0)
+    """How long a model waits for a node that is free: its load test, and (at least 10 s) its
+    calls."""
+    serve_idle_s: float = Field(default=900, ge=1, le=7 * 86400)
     """A container that answers calls of a model is ended when it had none for this long."""
     activation_wait_s: float = Field(default=120, gt=0)
     """How long a call waits for the first replica of a deployment."""

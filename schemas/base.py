@@ -53,6 +53,15 @@ class Progress(Shape):
     percentage: int = Field(default=0, ge=0, le=100)
 
 
+class Fault(Shape):
+    """Why something failed, as callers are told."""
+
+    code: str
+    message: str
+    technical: str
+    """What helps to find the cause; never empty."""
+
+
 class Record(BaseModel):
     """A document of the store, of the kind that its `collection` and `resource` name.
 

@@ -72,15 +72,20 @@ class OnNodeLoss(StrEnum):
 
 
 class HealthCheck(Shape):
-    """An HTTP probe by the node agent. Without one, the image's own HEALTHCHECK counts."""
+    """A probe by the node agent. Without one, the image's own HEALTHCHECK counts."""
 
     port: int = Field(ge=1, le=65535)
+    protocol: Literal["http", "grpc"] = "http"
     path: str = Field(default="/", pattern=r"^/")
+    """Of a `GET`, well when that is answered with 2xx or 3xx; or the method of a gRPC call with an
+    empty message, `/Service/Method`, well when that is OK."""
     interval_s: float = Field(default=10, gt=0, le=3600)
     timeout_s: float = Field(default=5, gt=0, le=600)
     retries: int = Field(default=3, ge=1, le=100)
     start_period_s: float = Field(default=30, ge=0, le=86400)
     """Failures within it do not count; the first success ends it."""
+    until_ready: bool = False
+    """Ask no more after the first success: for programs that answer nobody while they work."""
 
 
 class Resources(Shape):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import Annotations, Mark, Shape, StatefulRecord, Title, Transitions
+from schemas.base import Annotations, Fault, Mark, Shape, StatefulRecord, Title, Transitions
 from schemas.container import ContainerSpec, Desired
 from schemas.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus
 
@@ -179,6 +179,14 @@ class ReplicaSpec(ContainerSpec):
     """What each replica is. `name` and `restart` are the deployment's to choose."""
 
 
+class Owner(Shape):
+    """The version of a model whose calls a deployment answers. It ends with that."""
+
+    model: str
+    """Identifier of the model."""
+    version: str
+
+
 class DeploymentSpec(Shape):
     """What a caller asks for."""
 
@@ -280,6 +288,12 @@ class Deployment(StatefulRecord, collection="deployments", resource="deployment"
     """Ids of the last restarts and rollbacks that came by queue, newest first: a message that is
     delivered once more is done already."""
     created_by: str | None = None
+    owner: Owner | None = None
+    """None: it is its creator's to change. Else it follows the version, makes no more replicas when
+    one could not be brought up until it is called again, and leaves no one waiting for a node
+    longer than `rollout_timeout_s`."""
+    fault: Fault | None = None
+    """With an owner: why no replica could be brought up last."""
     annotations: Annotations = Field(default_factory=dict)
     autoscale: AutoscalePolicy | None = None
     scaling: ScalingLook | None = None

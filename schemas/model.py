@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from schemas.base import Record, Shape
+from schemas.base import Fault, Record, Shape
 
 DEFAULT_REQUIREMENT: Final = 1
 DEFAULT_TIMEOUT_MS: Final = 60_000
@@ -67,15 +67,6 @@ class Processing(Shape):
     """Containers that may run at once."""
 
 
-class Fault(Shape):
-    """Why something failed, as callers are told."""
-
-    code: str
-    message: str
-    technical: str
-    """What helps to find the cause; never empty."""
-
-
 class JobState(Shape):
     """How far something is that a worker does with a container of a version."""
 
@@ -117,21 +108,6 @@ class TrialRun(JobState):
     """Of `POST /run`."""
 
 
-class Serving(JobState):
-    """The container that answers calls of a version until it is idle.
-
-    RUNNING while it is brought up, SUCCEEDED once it answers.
-    """
-
-    timeout_ms: int = DEFAULT_TIMEOUT_MS
-    container: str | None = None
-    """uuid, once it answers."""
-    used_at: datetime | None = None
-    """When a call last began or ended."""
-    calls: dict[str, datetime] = Field(default_factory=dict)
-    """Those under way: id → when each has ended at the latest."""
-
-
 class Model(Record, collection="models", resource="model"):
     """`uuid` is the identifier: ten lower-case letters and digits."""
 
@@ -170,9 +146,9 @@ class ModelVersion(Record, collection="model_versions", resource="model-version"
     """uuid of the Image that the newest delivery made."""
     load: LoadTest = Field(default_factory=LoadTest)
     run: TrialRun = Field(default_factory=TrialRun)
-    serve: Serving = Field(default_factory=Serving)
-    ending: list[Serving] = Field(default_factory=list)
-    """Containers that nobody may use any more, until they are gone."""
+    serving: str | None = None
+    """Key of the deployment that answers calls; None before the first one, and after an image, a
+    requirement or a shutdown took it out of use."""
     superseded: list[str] = Field(default_factory=list)
     """uuids of images that counted before and whose credentials may still be kept."""
     sample_input: str | None = None

@@ -108,9 +108,6 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("builds", every_s, services.builds.publishing.sweep),
         Sweep("trial runs", every_s, models.trial_runs.sweep),
         Sweep("load tests", every_s, models.load_tests.sweep),
-        Sweep("model starts", every_s, models.serving.sweep),
-        Sweep("model endings", every_s, models.endings.sweep),
-        Sweep("idle models", every_s, models.serving.sweep_idle),
         Sweep("delivery secrets", every_s, models.delivery_secrets.sweep),
         # Ends only when the store's changes are cut, and begins anew then.
         Sweep("freed capacity", FOLLOW_S, services.placement.waiting.follow),

@@ -27,8 +27,9 @@ from pipeline.events.hub import EventHub
 from pipeline.models.service import NEWEST_FIRST
 from pipeline.models.version_rules import LISTED
 from schemas.access import Permission, Principal
+from schemas.base import Fault
 from schemas.image import Image
-from schemas.model import Fault, Model, ModelVersion, Phase
+from schemas.model import Model, ModelVersion, Phase
 
 PREFIX = "/api/models"
 AT = "/{identifier}/versions/{version}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from cli.client import Client, Named, SeveralNamed, given
-from cli.commands.run import COLUMNS, ENDS, OVER, Timeout, finite, pairs, run, until_it_runs
+from cli.commands.run import COLUMNS, ENDS, OVER, Timeout, pairs, run, until_it_runs
 from cli.console import (
     FAILED,
     ID,
@@ -26,6 +26,7 @@ from cli.console import (
     refuse,
 )
 from cli.content import content
+from cli.probes import finite
 from cli.progress import follow, has_settled
 
 app = typer.Typer(no_args_is_help=True, help="Run images and look after what runs.")

@@ -9,7 +9,7 @@ import typer
 
 from cli import autoscaling
 from cli.client import Client, Named, SeveralNamed, given
-from cli.commands.run import Annotation, Timeout, finite, is_silent, pairs, with_launch_options
+from cli.commands.run import Annotation, Timeout, is_silent, pairs, with_launch_options
 from cli.console import (
     FAILED,
     ID,
@@ -25,6 +25,7 @@ from cli.console import (
     refuse,
     short_id,
 )
+from cli.probes import finite
 from cli.progress import follow
 
 app = typer.Typer(no_args_is_help=True, help="Keep replicas of images answering.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -26,6 +25,7 @@ from cli.console import (
     refuse,
     short_id,
 )
+from cli.probes import finite, probed
 from cli.progress import follow, has_settled
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -49,12 +49,6 @@ COLUMNS = [
     ("AGE", age("created_at")),
     ("REASON", field("reason")),
 ]
-
-
-def finite(given: float | None) -> float | None:
-    if given is not None and not math.isfinite(given):
-        raise typer.BadParameter(f"{given} is no amount.")
-    return given
 
 
 Timeout = Annotated[
@@ -163,46 +157,12 @@ def _set_up(
     )
 
 
-def _probed(
-    *,
-    health_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Probed over HTTP instead of the image's own check."),
-    ] = None,
-    health_path: Annotated[str | None, typer.Option(help="Default: /")] = None,
-    health_interval: Annotated[
-        float | None, typer.Option(callback=finite, help="Seconds between probes; default: 10.")
-    ] = None,
-    health_timeout: Annotated[
-        float | None, typer.Option(callback=finite, help="Seconds for an answer; default: 5.")
-    ] = None,
-    health_retries: Annotated[
-        int | None, typer.Option(help="Failures in a row that count; default: 3.")
-    ] = None,
-    health_start_period: Annotated[
-        float | None, typer.Option(callback=finite, help="Seconds without count; default: 30.")
-    ] = None,
-) -> dict[str, Any]:
-    """How its health is found out."""
-    probe = given(
-        port=health_port,
-        path=health_path,
-        interval_s=health_interval,
-        timeout_s=health_timeout,
-        retries=health_retries,
-        start_period_s=health_start_period,
-    )
-    if probe and health_port is None:
-        refuse("--health-port is missing:", "a probe needs it.")
-    return {"health": probe} if probe else {}
-
-
 def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with these options, too; it gets what they mean as `launch`."""
     own = inspect.signature(command, eval_str=True)
     groups = {
         declared: inspect.signature(declared, eval_str=True).parameters
-        for declared in (_placed, _set_up, _probed)
+        for declared in (_placed, _set_up, probed)
     }
     more = {name: each for group in groups.values() for name, each in group.items()}
 
@@ -226,7 +186,7 @@ def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def is_silent(launch: dict[str, Any]) -> bool:
     """None of these options was given."""
-    return launch == _placed() | _set_up() | _probed()
+    return launch == _placed() | _set_up() | probed()
 
 
 @with_launch_options

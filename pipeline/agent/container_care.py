@@ -20,7 +20,7 @@ from schemas.states import ContainerStatus as Status
 
 log = logging.getLogger(__name__)
 Ask = Callable[[str, float], Awaitable[int]]
-"""GET an URL within some seconds; returns the status code, raises YardError."""
+"""Ask an URL, http or grpc, within some seconds; returns the code of HTTP, raises YardError."""
 
 STARTING_INTERVAL_S = 1.0
 """Between two looks at a container that has not answered yet, at most."""
@@ -170,20 +170,27 @@ class Probes:
     def follow(self, container: Container) -> None:
         """Probe it while it runs on this node, and only then. Idempotent."""
         check, probe = container.spec.health, self._probes.get(container.uuid)
-        is_up = container.status in PROBED and container.node == self._node
-        if check is not None and is_up and probe is not None and probe.is_of(container):
+        is_asked = _is_asked(container) and container.node == self._node
+        if is_asked and probe is not None and probe.is_of(container):
             probe.container = container
             return
         if probe is not None:
             del self._probes[container.uuid]
             probe.end()
-        if check is not None and is_up:
+        if check is not None and is_asked:
             self._probes[container.uuid] = _Probe(container, check, self._care, self._ask)
 
     async def close(self) -> None:
         probes = list(self._probes.values())
         self._probes.clear()
         await concurrency.cancel_and_wait(*(probe.task for probe in probes))
+
+
+def _is_asked(container: Container) -> bool:
+    check = container.spec.health
+    if check is None or container.status not in PROBED:
+        return False
+    return not check.until_ready or container.healthy_since is None
 
 
 class _Probe:
@@ -211,7 +218,7 @@ class _Probe:
     async def _run(self) -> None:
         failures, loop = 0, asyncio.get_running_loop()
         patient_until = loop.time() + self._check.start_period_s
-        while self.container.status in PROBED:
+        while _is_asked(self.container):
             failure = await self._failure()
             if failure is None:
                 failures, patient_until = 0, 0.0
@@ -247,7 +254,7 @@ class _Probe:
             return f"its health check fails: port {check.port} is not published"
         try:
             status = await self._ask(
-                f"http://{port.address}:{port.host}{check.path}", check.timeout_s
+                f"{check.protocol}://{port.address}:{port.host}{check.path}", check.timeout_s
             )
         except YardError as error:
             return f"its health check fails: {error.message}"

@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 from pipeline import topology
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.engine.docker import DockerEngine
 from pipeline.adapters.gpus import inventory
+from pipeline.adapters.grpc.client import OK, GrpcModels
 from pipeline.adapters.http.guarded import GuardedHttp, Limits
 from pipeline.adapters.http.resolving import Rules
 from pipeline.adapters.registry.tokens import RegistryTokens
@@ -44,6 +46,7 @@ from pipeline.settings import Settings
 
 CONTEXT_IDLE_S: Final = 120
 """Longer than a sender may be silent (`upload_stall_s`)."""
+PROBE_MAX_BYTES: Final = 1024
 
 
 @asynccontextmanager
@@ -164,5 +167,11 @@ def _context(bus: Bus, build: str, asked: bytes) -> AsyncGenerator[bytes, None]:
 
 async def _ask(http: GuardedHttp, url: str, timeout_s: float) -> int:
     """What a container's health endpoint answers. Its redirects are not followed."""
-    limits = Limits(total_s=timeout_s, body_max_bytes=1024, redirects=0)
+    if (where := urlsplit(url)).scheme == "grpc":
+        host, port, most = where.hostname or "", where.port or 0, PROBE_MAX_BYTES
+        answer = await GrpcModels().call(
+            host, port, where.path, b"", total_s=timeout_s, max_bytes=most
+        )
+        return 200 if answer.code == OK else 503
+    limits = Limits(total_s=timeout_s, body_max_bytes=PROBE_MAX_BYTES, redirects=0)
     return (await http.request("GET", url, limits=limits)).status

@@ -12,7 +12,6 @@ from typing import Final
 from pipeline.access.service import Access
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.disk.upload_files import UploadFiles
-from pipeline.adapters.grpc.client import GrpcModels
 from pipeline.adapters.http.guarded import GuardedHttp
 from pipeline.adapters.http.resolving import Rules
 from pipeline.adapters.http.streaming import StreamingHttp
@@ -23,18 +22,19 @@ from pipeline.adapters.store.log_chunks import LogChunks
 from pipeline.adapters.store.readings import Readings
 from pipeline.adapters.store.search import Search
 from pipeline.bootstrap import connect, letter_seal, registry_rules
+from pipeline.bootstrap.answering import (
+    ContainerServices,
+    DeploymentServices,
+    ModelServices,
+    models,
+)
 from pipeline.builds.publishing import Publishing
 from pipeline.builds.service import Builds
-from pipeline.containers.agent_requests import ContainerFiles, Exec, Logs
+from pipeline.containers.agent_requests import Exec, Logs
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.pulls import Pulls
 from pipeline.containers.service import Containers
 from pipeline.dead_letters.service import DeadLetters
-from pipeline.deployments.activation import Activation
-from pipeline.deployments.autoscaler import Autoscaler
-from pipeline.deployments.draining import DrainingNodes
-from pipeline.deployments.reconciler import DeploymentReconciler
-from pipeline.deployments.service import Deployments
 from pipeline.images import delivery_events
 from pipeline.images.ingest.ingest import Ingest
 from pipeline.images.ingest.service import Deliveries
@@ -43,15 +43,7 @@ from pipeline.images.removal import ImageRemoval
 from pipeline.images.service import Images
 from pipeline.images.validation import Validation
 from pipeline.logs.service import LogServices, StoredLogs
-from pipeline.models.deliveries import DeliverySecrets, ModelDeliveries
-from pipeline.models.jobs.calls import ModelCalls
-from pipeline.models.jobs.serving import ModelEndings, ServingJobs
-from pipeline.models.jobs.trials import LoadTests, TrialRuns
-from pipeline.models.runtime.client import GrpcDialect, ModelClient, RestDialect
-from pipeline.models.runtime.container_spec import ModelProtocol
-from pipeline.models.runtime.passthrough import ContainerCalls
-from pipeline.models.runtime.starts import ModelStarts
-from pipeline.models.service import ModelFiles, Models, ModelVersions
+from pipeline.models.deliveries import ModelDeliveries
 from pipeline.nodes.leases import Leases
 from pipeline.nodes.service import Nodes
 from pipeline.oci import platforms
@@ -139,23 +131,6 @@ class UploadServices:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerServices:
-    service: Containers
-    logs: Logs
-    exec: Exec
-    overdue: OverdueContainers
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentServices:
-    service: Deployments
-    activation: Activation
-    reconciler: DeploymentReconciler
-    autoscaler: Autoscaler
-    draining: DrainingNodes
-
-
-@dataclass(frozen=True, slots=True)
 class PlacementServices:
     service: Placement
     view: NodeView
@@ -163,23 +138,6 @@ class PlacementServices:
     lost_nodes: LostNodes
     stale_leases: StaleLeases
     waiting: WaitingContainers
-
-
-@dataclass(frozen=True, slots=True)
-class ModelServices:
-    """Built once per process; contacts nobody by being built."""
-
-    service: Models
-    versions: ModelVersions
-    files: ModelFiles
-    deliveries: ModelDeliveries
-    delivery_secrets: DeliverySecrets
-    load_tests: LoadTests
-    trial_runs: TrialRuns
-    serving: ServingJobs
-    endings: ModelEndings
-    calls: ModelCalls
-    passthrough: ContainerCalls
 
 
 @asynccontextmanager
@@ -212,7 +170,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
         opened = secrets(records, client, settings)
         imaging = images(records, opened.service, client, own, ingest, settings)
         running = containers(records, bus, imaging.service, leases, settings)
-        modelling = models(records, bus, opened.service, own, running, http, calls, settings)
+        modelling, kept = models(records, bus, opened.service, own, running, http, calls, settings)
         yield Services(
             settings=settings,
             records=records,
@@ -229,7 +187,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             pulls=Pulls(records.store, own),
             placement=placement(records, leases, settings),
             models=modelling,
-            deployments=deployments(records, running.service, calls, settings),
+            deployments=kept,
             webhooks=WebhookServices.over(records, bus, guarded, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
         )
@@ -242,6 +200,7 @@ async def prepare(services: Services) -> None:
     await LogChunks(services.records.store).prepare()
     await services.bus.prepare()
     await services.organisations.ensure()
+    await services.models.earlier_serving.end()
 
 
 def secrets(records: Records, client: RegistryClient, settings: Settings) -> SecretServices:
@@ -317,22 +276,6 @@ def containers(
     )
 
 
-def deployments(
-    records: Records, containers: Containers, calls: StreamingHttp, settings: Settings
-) -> DeploymentServices:
-    """`calls` must be allowed to contact nodes."""
-    reconciler = DeploymentReconciler(records, containers)
-    return DeploymentServices(
-        service=Deployments(records, containers),
-        activation=Activation(records, calls, settings),
-        reconciler=reconciler,
-        draining=DrainingNodes(records, reconciler),
-        autoscaler=Autoscaler(
-            records, Readings(records.store), samples_interval_s=settings.samples_interval_s
-        ),
-    )
-
-
 def placement(records: Records, leases: Leases, settings: Settings) -> PlacementServices:
     """Contacts nobody by being built."""
     grace_s, every_s = settings.node_grace_s, settings.sweep_interval_s
@@ -346,48 +289,6 @@ def placement(records: Records, leases: Leases, settings: Settings) -> Placement
         LostNodes(records, leases, grace_s=grace_s, sweep_interval_s=every_s),
         StaleLeases(records, leases, age_s=settings.stuck_after_s),
         WaitingContainers(records, view),
-    )
-
-
-def models(
-    records: Records,
-    bus: Bus,
-    secrets: Secrets,
-    own: OwnRegistry,
-    containers: ContainerServices,
-    http: GuardedHttp,
-    calls: StreamingHttp,
-    settings: Settings,
-) -> ModelServices:
-    """`http` and `calls` must be allowed to contact nodes."""
-    versions, files = ModelVersions(records), ModelFiles(records)
-    deliveries = ModelDeliveries(records, secrets, own, settings)
-    client = ModelClient(
-        records.store,
-        containers.logs,
-        {
-            ModelProtocol.REST: RestDialect(http),
-            ModelProtocol.GRPC: GrpcDialect(GrpcModels(), http),
-        },
-    )
-    starts = ModelStarts(records, containers.service, client, settings)
-    serving = ServingJobs(records, deliveries, starts, settings)
-    return ModelServices(
-        service=Models(records, versions),
-        versions=versions,
-        files=files,
-        deliveries=deliveries,
-        delivery_secrets=DeliverySecrets(records, secrets),
-        load_tests=LoadTests(records, deliveries, starts, settings),
-        trial_runs=TrialRuns(
-            records, deliveries, starts, settings, files, ContainerFiles(bus), client
-        ),
-        serving=serving,
-        endings=ModelEndings(records, starts, settings),
-        calls=ModelCalls(records, serving, client, settings),
-        passthrough=ContainerCalls(
-            containers.service, calls, client, serving.holding, timeout_s=settings.call_timeout_s
-        ),
     )
 
 

@@ -113,21 +113,25 @@ class Activation:
                     yield answer
                     return
 
-    async def ready(self, deployment: Deployment, hub: EventHub) -> Sequence[Replica]:
+    async def ready(
+        self, deployment: Deployment, hub: EventHub, *, wait_s: float | None = None
+    ) -> Sequence[Replica]:
         """Replicas that can be called, at least one; made when there is none.
 
-        Raises NoReplica, with `nodes` and `retry_after_s`, when it is stopped, has failed, or
-        nothing was ready in time; NotFound, Overloaded when too many wait, BusUnavailable.
+        `wait_s` stands in place of `activation_wait_s`. Raises NoReplica, with `nodes` and
+        `retry_after_s`, when it is stopped, has failed, or nothing was ready in time; NotFound,
+        Overloaded when too many wait, BusUnavailable.
         """
         known = await self._store.get(Deployment, deployment.uuid, org=deployment.org)
         if replicas := await self._replicas(known):
             return replicas
         with self._in_line():
             async with self._wakes.of(deployment.uuid, lambda: self._wake(deployment, hub)) as wake:
-                await asyncio.wait({wake}, timeout=self._wait_s)
+                limit_s = self._wait_s if wait_s is None else wait_s
+                await asyncio.wait({wake}, timeout=limit_s)
                 if wake.done():
                     return wake.result().replicas
-                raise await self._refusal(deployment, f"was ready within {self._wait_s:g} s")
+                raise await self._refusal(deployment, f"was ready within {limit_s:g} s")
 
     @asynccontextmanager
     async def used(self, deployment: Deployment) -> AsyncIterator[None]:
@@ -138,6 +142,20 @@ class Activation:
         await self._mark(deployment)
         async with self._uses.of(deployment.uuid, lambda: self._keep(deployment)):
             yield
+
+    @asynccontextmanager
+    async def holding(self, container: Container) -> AsyncIterator[None]:
+        """As `used`, for a call that goes to a container; one of no deployment needs nothing."""
+        if container.deployment is None:
+            yield
+            return
+        known = await self._store.get(Deployment, container.deployment, org=container.org)
+        async with self.used(known):
+            yield
+
+    async def ask(self, deployment: Deployment) -> Deployment:
+        """Want a replica, unless one is wanted already. Raises NoReplica, NotFound as `ready`."""
+        return await self._records.amend(deployment, _demanded, actor=WAKER)
 
     @contextmanager
     def _in_line(self) -> Iterator[None]:
@@ -168,11 +186,14 @@ class Activation:
 
     async def _look(self, seen: _Seen) -> _Seen:
         known = seen.deployment
-        return await self._demand(await self._store.get(Deployment, known.uuid, org=known.org))
+        current = await self._store.get(Deployment, known.uuid, org=known.org)
+        if current.status is Status.FAILED and not current.replicas:
+            raise await self._refusal(current, "becomes ready")
+        return await self._demand(current)
 
     async def _demand(self, deployment: Deployment) -> _Seen:
         """Want a replica, unless one is wanted already, and see what there is."""
-        deployment = await self._records.amend(deployment, _demanded, actor=WAKER)
+        deployment = await self.ask(deployment)
         replicas = await self._replicas(deployment)
         if not replicas and deployment.status is Status.FAILED:
             raise await self._refusal(deployment, "becomes ready")
@@ -239,7 +260,7 @@ def _demanded(now: Deployment, at: datetime) -> Change | None:
             retry_after_s=RETRY_AFTER_S,
         )
     values: dict[str, Any] = {"replicas": max(limits.low, 1)}
-    if now.template.hash != now.good:
+    if now.template.hash != now.good or now.status is Status.FAILED:
         # It gets its time once more.
         values |= {"blame": None, "failures": 0, "replace_at": None}
     after = now.model_copy(update=values)

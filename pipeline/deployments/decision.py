@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
-from schemas.container import Container, Desired
+from schemas.container import Container, Desired, RestartPolicy
 from schemas.deployment import KEPT_TEMPLATES, Deployment, Slot, Template
 from schemas.states import ContainerStatus, DeploymentStatus
 
@@ -47,6 +47,8 @@ class Replica:
     """Name of its node, when that is being drained: another replica takes its place elsewhere."""
     is_excused: bool = False
     """Its end says nothing about its template: somebody ended it, or its name was taken."""
+    has_exited: bool = False
+    """By itself, so that another start may go better."""
 
 
 def replica_of(number: int, container: Container, *, leaves: str | None = None) -> Replica:
@@ -57,12 +59,15 @@ def replica_of(number: int, container: Container, *, leaves: str | None = None) 
         container.restarts,
         leaves,
         is_excused=container.desired is not Desired.RUNNING,
+        has_exited=container.exit_code is not None,
     )
 
 
 def _health(container: Container) -> Health:
     status = container.status
     if status in _OVER or container.desired is not Desired.RUNNING:
+        return Health.OVER
+    if status is ContainerStatus.UNHEALTHY and container.spec.restart is RestartPolicy.NO:
         return Health.OVER
     if status in (ContainerStatus.RESTARTING, ContainerStatus.UNHEALTHY, ContainerStatus.LOST):
         return Health.FAILING
@@ -114,7 +119,9 @@ class _Look:
         deployment = self.deployment
         if deployment.status is DeploymentStatus.DELETED:
             return None
-        blame = self._blame() if self._is_rolling else None
+        if deployment.owner and (rest := self._rest()):
+            return rest
+        blame = self._blame() if self._is_rolling and not deployment.owner else None
         good = self._good_template() if blame else None
         if blame and good:
             return self._back_to(good, blame)
@@ -172,7 +179,8 @@ class _Look:
             return
         failures = self.deployment.failures + ended
         delay_s = min(FIRST_DELAY_S * 2 ** (min(failures, 10) - 1), MAX_DELAY_S)
-        at = self.now + timedelta(seconds=delay_s) if failures > 1 else self.now
+        is_first = failures == 1 or self.deployment.owner  # whose starts are few
+        at = self.now if is_first else self.now + timedelta(seconds=delay_s)
         self.values |= {"failures": failures, "replace_at": at}
 
     def _without_surplus(self, current: list[Slot], wanted: int) -> list[Slot]:
@@ -220,7 +228,8 @@ class _Look:
             ends = self._ends()
             return (_S.DELETING, ends) if ends else (_S.DELETED, "deleted")
         if wanted == 0:
-            return _S.SCALED_DOWN, self._ends()
+            given_up = self.deployment.blame if self.deployment.owner else None
+            return (_S.FAILED, given_up) if given_up else (_S.SCALED_DOWN, self._ends())
         if ready == wanted == len(slots) and all(map(self._is_current, slots)):
             return _S.DEPLOYED, None if self._is_rolling else self.deployment.blame
         if ready == wanted and not self._is_rolling and (leaving := self._leaving(slots)):
@@ -250,6 +259,34 @@ class _Look:
             if found is not None and found.health in _TROUBLED:
                 return f"replica {slot.number} {found.why or found.health.value}"
         return None
+
+    # One with an owner, who asks again when he needs a replica
+
+    def _rest(self) -> Decision | None:
+        """No replica until it is called, since one that was ready ended, or none can be had."""
+        found = [each for slot in self.deployment.slots if (each := self.seen.get(slot.number))]
+        if not self.deployment.wanted or any(each.health is Health.READY for each in found):
+            return None
+        ended = [each for each in found if each.health is Health.OVER]
+        if ended and self.deployment.ready:
+            why = ended[0].why or ended[0].health.value
+            return self._resting(_S.SCALED_DOWN, "rested", f"its replica ended: {why}")
+        failed = [each for each in ended if not each.is_excused]
+        is_over = self.deployment.failures + len(failed) >= CRASHES
+        hopeless = [each for each in failed if is_over or not each.has_exited]
+        limit = timedelta(seconds=self.deployment.rollout_timeout_s)
+        if self.now - self.deployment.rollout_since >= limit:
+            hopeless += [each for each in found if each.health is Health.WAITING]
+        if not hopeless:
+            return None
+        why = f"replica {hopeless[-1].number}: {hopeless[-1].why or hopeless[-1].health.value}"
+        return self._resting(_S.FAILED, "failed", why, blame=why)
+
+    def _resting(
+        self, status: DeploymentStatus, kind: str, reason: str, blame: str | None = None
+    ) -> Decision:
+        values = {"replicas": 0, "slots": [], "ready": 0, "failures": 0, "idle_at": None}
+        return Decision(values | {"blame": blame}, status, reason, kind, {"ready": 0, "wanted": 0})
 
     # A template that does not become ready
 

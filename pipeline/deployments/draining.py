@@ -88,7 +88,8 @@ class DrainingNodes:
 def what_is_left(there: Collection[Container], waiting: Collection[Container]) -> str:
     """`there`: on the node. `waiting`: replicas that were to take the place of some of them."""
     replicas = sum(each.deployment is not None for each in there)
-    jobs = sum(PURPOSE_LABEL in each.spec.labels for each in there)
+    alone = [each for each in there if each.deployment is None]
+    jobs = sum(PURPOSE_LABEL in each.spec.labels for each in alone)
     others = len(there) - replicas - jobs
     parts = []
     if replicas:

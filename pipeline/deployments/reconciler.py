@@ -7,15 +7,16 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pipeline.access.roles import acting_for
 from pipeline.adapters.store.indexes import SOME_TIME
 from pipeline.adapters.store.store import EVERY_ORG
 from pipeline.containers import specs
+from pipeline.containers.observation import OVER
 from pipeline.containers.service import Containers
 from pipeline.deployments.decision import Health, Replica, decide, replica_of
-from pipeline.deployments.service import RECONCILE
+from pipeline.deployments.service import RECONCILE, ending
 from pipeline.errors import (
     AlreadyExists,
     Conflict,
@@ -33,6 +34,7 @@ from pipeline.records.messages import command, event
 from pipeline.records.sweeping import one_by_one
 from pipeline.telemetry import caused_by
 from schemas.access import Principal
+from schemas.base import Fault
 from schemas.container import Container, Desired
 from schemas.deployment import Deployment, Slot, Template
 from schemas.node import Node
@@ -48,13 +50,34 @@ REFUSALS: Final = (NotFound, NotReady, Conflict, InvalidInput)
 """Of a launch: the image is gone, or not what it was. Whatever else fails is tried again."""
 
 
+class Owners(Protocol):
+    """What is up to those whom deployments belong to (`Deployment.owner`)."""
+
+    async def want(self, deployment: Deployment) -> bool:
+        """False: it ends."""
+        ...
+
+    async def fault(self, deployment: Deployment, last: Container | None, why: str) -> Fault:
+        """What callers are told when no replica could be brought up. `last`: its container."""
+        ...
+
+    async def take_leave(self, replica: Container) -> float:
+        """Ask it to end by itself; seconds that it has for that."""
+        ...
+
+    async def tell_end(self, deployment: Deployment, replica: Container) -> None:
+        """Of one that is about to be removed. Idempotent."""
+        ...
+
+
 class DeploymentReconciler:
     """Hints say when to look: commands, events of containers, a sweep. Records say what to do."""
 
-    def __init__(self, records: Records, containers: Containers) -> None:
+    def __init__(self, records: Records, containers: Containers, owners: Owners) -> None:
         self._records = records
         self._store = records.store
         self._containers = containers
+        self._owners = owners
         self._quotas = Quotas(records)
 
     async def reconcile(self, org: str, uuid: str) -> None:
@@ -115,6 +138,9 @@ class DeploymentReconciler:
 
     async def _decide(self, look: _Look, deployment: Deployment, at: datetime) -> Change | None:
         look.containers = await self._containers_of(deployment)
+        is_owned = deployment.owner is not None and deployment.desired is not Desired.DELETED
+        if is_owned and not await self._owners.want(deployment):
+            return ending("its version has no use for it any more")
         numbers = {slot.number for slot in deployment.slots}
         drained = await self._drained(look.containers.values())
         replicas = [
@@ -126,8 +152,14 @@ class DeploymentReconciler:
         decision = decide(deployment, replicas + look.refused + look.waiting, at)
         if decision is None:
             return None
+        values = dict(decision.values)
+        if deployment.owner and decision.event == "failed":
+            # Before it is removed, and its log with it.
+            last = look.containers.get(max(numbers, default=0))
+            fault = await self._owners.fault(deployment, last, decision.reason or "")
+            values["fault"] = fault.model_dump()
         return Change(
-            decision.values,
+            values,
             status=None if decision.status is deployment.status else decision.status,
             reason=decision.reason,
             send=[event(decision.event, **decision.facts)] if decision.event else [],
@@ -191,14 +223,21 @@ class DeploymentReconciler:
 
     async def _end(self, deployment: Deployment, replica: Container) -> None:
         """Once it has had the time to finish its calls; at once when it has none to finish."""
-        now = self._records.clock()
-        if replica.drain_until is None and replica.healthy_since and deployment.drain_s:
-            until = now + timedelta(seconds=deployment.drain_s)
+        now, until = self._records.clock(), replica.drain_until
+        if until is None and (leave_s := await self._leave_s(deployment, replica)):
+            until = now + timedelta(seconds=leave_s)
             await self._records.commit(
                 replica, Change({"drain_until": until}, send=[event("draining")])
             )
-        elif replica.drain_until is None or replica.drain_until <= now:
+        elif until is None or until <= now or replica.status in OVER:
+            if deployment.owner:
+                await self._owners.tell_end(deployment, replica)
             await self._containers.delete(_acting(deployment), replica.uuid)
+
+    async def _leave_s(self, deployment: Deployment, replica: Container) -> float:
+        if deployment.owner:
+            return await self._owners.take_leave(replica)
+        return deployment.drain_s if replica.healthy_since else 0
 
     async def _make(self, deployment: Deployment, slot: Slot) -> None:
         """Idempotent: a repeat, or another worker, meets the same container."""

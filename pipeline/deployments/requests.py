@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.deployments import schedules
-from pipeline.errors import InvalidInput
+from pipeline.errors import Conflict, InvalidInput, NotFound
 from pipeline.records.idempotency import fingerprint
 from schemas.container import ContainerSpec
 from schemas.deployment import AutoscalePolicy, Deployment, Template
@@ -47,3 +47,21 @@ def require_order(low: int, high: int) -> None:
         raise InvalidInput(
             f"min_replicas {low} is more than max_replicas {high}.", field="min_replicas"
         )
+
+
+def refuse_owned(deployment: Deployment) -> None:
+    """Raises Conflict for one that follows the version of a model."""
+    if (owner := deployment.owner) is not None:
+        raise Conflict(
+            f"The deployment {deployment.name} answers calls of a model and follows it: change"
+            f" /api/models/{owner.model}/versions/{owner.version} instead, or end it by POST"
+            " shutdown there."
+        )
+
+
+def gone() -> NotFound:
+    return NotFound("The image was deleted meanwhile: bring it again if it is wanted still.")
+
+
+def taken(name: str) -> str:
+    return f"A deployment named {name} exists already: delete it or choose another."

@@ -17,7 +17,14 @@ from pipeline.records.messages import command, event
 from pipeline.records.queries import Page, find_living, get_living, page
 from schemas.access import Principal
 from schemas.container import ContainerSpec, Desired, RestartPolicy
-from schemas.deployment import KEPT_ORDERS, Deployment, DeploymentEdit, DeploymentSpec, Template
+from schemas.deployment import (
+    KEPT_ORDERS,
+    Deployment,
+    DeploymentEdit,
+    DeploymentSpec,
+    Owner,
+    Template,
+)
 from schemas.image import Image
 from schemas.states import DeploymentStatus as Status
 from schemas.states import ImageStatus
@@ -47,12 +54,13 @@ class Deployments:
         *,
         key: str | None = None,
         own: Mapping[str, str] | None = None,
+        owner: Owner | None = None,
     ) -> Deployment:
         """Record a deployment as DEPLOYING and have its replicas made.
 
-        Idempotent per `key`. `own`: see `annotated`. Raises InvalidInput, NotFound for the image,
-        NotReady and Conflict while it is not READY, KeyReused, AlreadyExists when the name is
-        taken.
+        Idempotent per `key`. `own`: see `annotated`. With an `owner`, `restart` of the template
+        counts, and nobody changes it by hand. Raises InvalidInput, NotFound for the image, NotReady
+        and Conflict while it is not READY, KeyReused, AlreadyExists when the name is taken.
         """
         uuid = id_for(caller.org, Deployment.resource, key)
         request_hash = fingerprint(spec)
@@ -60,7 +68,8 @@ class Deployments:
             return replayed(earlier, request_hash)
         requests.require_order(spec.min_replicas, spec.max_replicas)
         autoscale = requests.policy(spec.autoscale)
-        template = await self._template(caller, spec.template, generation=1)
+        restart = spec.template.restart if owner else RestartPolicy.ALWAYS
+        template = await self._template(caller, spec.template, generation=1, restart=restart)
         initial = self._records.initial(caller.org, uuid)
         deployment = Deployment(
             **initial,
@@ -72,17 +81,19 @@ class Deployments:
             replicas=spec.min_replicas,
             request_hash=request_hash,
             created_by=caller.id,
+            owner=owner,
         )
         deployment.idle_at = deployment.idle_when_used(deployment.created_at)
         made = await self._records.insert_once(
             deployment,
             [event("created"), command(RECONCILE)],
             actor=caller.id,
-            taken=_taken(spec.name),
+            taken=requests.taken(spec.name),
         )
         if not await self._is_used(made):
-            await self.delete(caller, made.uuid)
-            raise _gone()
+            gone = ending("its image was deleted meanwhile")
+            await self._records.amend(made, lambda _now, _at: gone, actor=caller.id)
+            raise requests.gone()
         return made
 
     async def get(self, caller: Principal, uuid: str) -> Deployment:
@@ -130,8 +141,9 @@ class Deployments:
         image: str | None = None,
         oldest_first: bool = False,
     ) -> Sequence[Deployment]:
-        """All of these statuses, or that are not deleted, and made of the image now."""
-        where: dict[str, Any] = living(Status.DELETED)
+        """All of these statuses, or that are not deleted, and made of the image now; none with an
+        owner."""
+        where: dict[str, Any] = living(Status.DELETED) | {"owner": None}
         if statuses:
             where["status"] = {"$in": [status.value for status in statuses]}
         if image is not None:
@@ -174,7 +186,7 @@ class Deployments:
         try:
             return await self._templated(caller, uuid, "edited", decide, revision)
         except AlreadyExists as error:
-            raise AlreadyExists(_taken(str(edit.name)), **error.facts) from error
+            raise AlreadyExists(requests.taken(str(edit.name)), **error.facts) from error
 
     async def scale(
         self, caller: Principal, uuid: str, replicas: int, *, revision: int | None = None
@@ -260,18 +272,15 @@ class Deployments:
     async def delete(
         self, caller: Principal, uuid: str, *, revision: int | None = None
     ) -> Deployment:
-        """End its replicas, then itself. Idempotent. Raises NotFound, StaleRevision."""
+        """End its replicas, then itself. Idempotent. Raises NotFound, StaleRevision, Conflict for
+        one with an owner."""
 
         def decide(deployment: Deployment, at: datetime) -> Change | None:
             require_revision(deployment, revision)
             if deployment.desired is Desired.DELETED:
                 return None
-            return Change(
-                {"desired": Desired.DELETED.value},
-                status=Status.DELETING,
-                reason=f"deletion requested by {caller.id}",
-                send=[event("deleting"), command(RECONCILE)],
-            )
+            requests.refuse_owned(deployment)
+            return ending(f"deletion requested by {caller.id}")
 
         deployment = await self._store.get(Deployment, uuid, org=caller.org)
         return await self._records.amend(deployment, decide, actor=caller.id)
@@ -314,7 +323,7 @@ class Deployments:
             return retemplated(deployment, before.template, at) | earlier
 
         await self._amend(caller, uuid, "taken-back", undo, None)
-        raise _gone()
+        raise requests.gone()
 
     async def _want(
         self, caller: Principal, uuid: str, desired: Desired, kind: str, revision: int | None
@@ -343,6 +352,7 @@ class Deployments:
             require_revision(deployment, revision)
             if deployment.desired is Desired.DELETED:
                 raise Conflict(f"The deployment {deployment.name} is being deleted.")
+            requests.refuse_owned(deployment)
             values = decide(deployment, at)
             known = deployment.model_dump(include=set(values))
             if all(known[name] == value for name, value in values.items()):
@@ -362,18 +372,24 @@ class Deployments:
         return await self._records.amend(deployment, change, actor=caller.id)
 
     async def _template(
-        self, caller: Principal, spec: ContainerSpec, generation: int = 0
+        self,
+        caller: Principal,
+        spec: ContainerSpec,
+        generation: int = 0,
+        restart: RestartPolicy = RestartPolicy.ALWAYS,
     ) -> Template:
         """Of an image that is READY, by its uuid: a tag that moves on changes no replica."""
         prepared, image = await self._containers.prepared(caller, spec)
-        kept = {"image": image.uuid, "name": None, "restart": RestartPolicy.ALWAYS}
+        kept = {"image": image.uuid, "name": None, "restart": restart}
         made = requests.made(prepared.model_copy(update=kept), self._records.clock())
         return made.model_copy(update={"generation": generation})
 
 
-def _gone() -> NotFound:
-    return NotFound("The image was deleted meanwhile: bring it again if it is wanted still.")
-
-
-def _taken(name: str) -> str:
-    return f"A deployment named {name} exists already: delete it or choose another."
+def ending(reason: str) -> Change:
+    """That a deployment and its replicas end."""
+    return Change(
+        {"desired": Desired.DELETED.value},
+        status=Status.DELETING,
+        reason=reason,
+        send=[event("deleting"), command(RECONCILE)],
+    )

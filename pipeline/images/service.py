@@ -240,6 +240,21 @@ class Images:
             )
 
     async def _refuse_while_used(self, image: Image) -> None:
+        # Also one that is stopped, and has no containers at the moment; but one that answers calls
+        # of a model ends with the image, unless it is called just now.
+        made_of_it = living(DeploymentStatus.DELETED) | {"template.spec.image": image.uuid}
+        in_use = {"$or": [{"owner": None}, {"replicas": {"$gt": 0}}]}
+        keepers = await self._store.find(
+            Deployment, org=image.org, where=made_of_it | in_use, limit=10
+        )
+        if called := sorted(
+            f"/api/models/{each.owner.model}/versions/{each.owner.version}"
+            for each in keepers
+            if each.owner
+        ):
+            raise Conflict(
+                f"Calls of models still use this image: POST shutdown to {', '.join(called)} first."
+            )
         users = await self._store.find(
             Container,
             org=image.org,
@@ -249,9 +264,6 @@ class Images:
         if users:
             names = ", ".join(sorted(user.name for user in users))
             raise Conflict(f"Containers still use this image: {names}. Delete them first.")
-        # Also one that is stopped, and has no containers at the moment.
-        made_of_it = living(DeploymentStatus.DELETED) | {"template.spec.image": image.uuid}
-        keepers = await self._store.find(Deployment, org=image.org, where=made_of_it, limit=10)
         if keepers:
             names = ", ".join(sorted(keeper.name for keeper in keepers))
             raise Conflict(f"Deployments still use this image: {names}. Delete them first.")

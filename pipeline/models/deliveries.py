@@ -147,7 +147,7 @@ class ModelDeliveries:
         def decide(current: ModelVersion, at: datetime) -> Change:
             nonlocal before
             before = current
-            ended = retired(current, at)
+            ended = retired(current)
             values = {"image": image.uuid, "load": LoadTest(), "run": TrialRun(), **ended.values}
             if current.image is not None:
                 values["superseded"] = [*current.superseded, current.image]

@@ -16,21 +16,22 @@ from pipeline import topology
 from pipeline.adapters.store.store import Store
 from pipeline.errors import AlreadyExists, InvalidInput, NotFound
 from pipeline.models.version_rules import patched, precedence, require_version
+from pipeline.records.idempotency import id_for
 from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import Draft, event
 from schemas.access import Principal
-from schemas.commands import VersionOrder
+from schemas.commands import ById, VersionOrder
+from schemas.deployment import Deployment
 from schemas.image import Image
 from schemas.message import Message
-from schemas.model import Activation, FileKind, Model, ModelFile, ModelVersion, Phase, Serving
+from schemas.model import Activation, FileKind, Model, ModelFile, ModelVersion
 
 IDENTIFIER_LENGTH: Final = 10
 ALPHABET: Final = string.ascii_lowercase + string.digits
 SHOWN_CHARACTERS: Final = 100
 NEWEST_FIRST: Final = (("created_at", -1), ("_id", -1))
-SHUTDOWN: Final = "shutdown"
-USED: Final = frozenset({Phase.RUNNING, Phase.SUCCEEDED})
-"""Phases in which there is, or may be, a container."""
+LOOK: Final = "reconcile"
+"""What is asked about a deployment that its version has no use for any more."""
 
 _VERSIONS = uuid.UUID("5a4a3f4e-6d0c-4b1e-8f0e-5f9d7b2c9a10")
 _FILES = uuid.UUID("0f0f6c1c-7d0b-4a55-9f0d-3a2c1f8e7b21")
@@ -156,7 +157,7 @@ class ModelVersions:
             values = patched(current, wanted)
             if not values:
                 return None
-            ended = retired(current, at) if "requirement" in values else Change()
+            ended = retired(current) if "requirement" in values else Change()
             return Change({**values, **ended.values}, send=[event("changed"), *ended.send])
 
         return await self._records.amend(version, decide, actor=caller.id)
@@ -227,7 +228,7 @@ def version_id(model: str, version: str) -> str:
 
 
 def order(verb: str, attempt: str | None) -> Draft:
-    """To load, run or serve a version, or to shut its container down."""
+    """To load or run a version."""
 
     def draft(version: ModelVersion, at: datetime, actor: str | None) -> Message:
         which = VersionOrder(identifier=version.model, version=version.version, attempt=attempt)
@@ -243,16 +244,31 @@ def order(verb: str, attempt: str | None) -> Draft:
     return draft
 
 
-def retired(now: ModelVersion, at: datetime) -> Change:
-    """What a write must hold so that nobody uses the container any more and a worker ends it.
+def retired(now: ModelVersion) -> Change:
+    """What a write must hold so that the deployment that answers calls is out of use, and ends.
 
     Changes nothing when there is none.
     """
-    if now.serve.phase not in USED:
-        return Change({"serve": Serving()})
-    ending = now.serve.model_copy(update={"alive_at": at, "calls": {}})
-    values = {"serve": Serving(), "ending": [*now.ending, ending]}
-    return Change(values, send=[order(SHUTDOWN, ending.id)])
+    if now.serving is None:
+        return Change()
+    uuid = deployment_id(now.org, now.serving)
+
+    def look(version: ModelVersion, at: datetime, actor: str | None) -> Message:
+        return Message(
+            id=f"{version.uuid}.{version.revision}.cmd-{LOOK}",
+            subject=topology.command(version.org, Deployment.resource, LOOK),
+            type=f"modelyard.cmd.{Deployment.resource}.{LOOK}",
+            time=at,
+            actor=actor,
+            data=ById(id=uuid).model_dump(),
+        )
+
+    return Change({"serving": None}, send=[look])
+
+
+def deployment_id(org: str, serving: str) -> str:
+    """uuid of the deployment that a version's `serving` stands for, also before it is made."""
+    return id_for(org, Deployment.resource, serving)
 
 
 async def load(store: Store, org: str, model: str, version: str) -> ModelVersion:

@@ -35,7 +35,8 @@ FOUNDER: Final = "system:bootstrap"
 _NOT_DELETED: Final = {"status": {"$ne": "DELETED"}}
 HELD: Final[Mapping[type[Record], Mapping[str, Any]]] = {
     Container: _NOT_DELETED,
-    Deployment: _NOT_DELETED,
+    # What answers calls of a model holds nothing of its own: its replica counts as a container.
+    Deployment: {**_NOT_DELETED, "owner": None},
     Image: _NOT_DELETED,
     Registry: {"deleted": False},
     Secret: {"deleted_at": None},

@@ -274,6 +274,7 @@ OF_A_CONTAINER = (
         "--health-interval 1",
     ),
     *("--health-timeout 1", "--health-retries 1", "--health-start-period 1"),
+    *("--health-protocol grpc", "--health-until-ready"),
 )
 OF_A_DEPLOYMENT = (
     *("--min 1", "--max 2", "--max-calls 3", "--idle-s 4", "--in-place", "--drain 5"),

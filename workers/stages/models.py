@@ -1,4 +1,4 @@
-"""Stages of models: load tests, trial runs and what answers calls, from beginning to end."""
+"""Stages of models: load tests and trial runs from beginning to end, and what answers calls."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ def register(broker: YardBroker, services: Services) -> None:
         await _carry_out(services, services.models.trial_runs, order, command, last_try)
 
     @stage(broker, topology.IMAGE_SERVE)
-    async def serve(order: VersionOrder, command: Command, last_try: LastTry) -> None:
-        """Bring up the container that answers calls of a version. It may take long."""
-        await _carry_out(services, services.models.serving, order, command, last_try)
+    async def serve(order: VersionOrder, command: Command) -> None:
+        """Have a container brought up that answers calls of a version. Idempotent."""
+        if order.attempt is not None:
+            return  # what an earlier version ordered, which ended those containers
+        asking = sender(command)
+        version = await _version(services, asking, order)
+        deployment = await services.models.serving.deployment(asking, version)
+        await services.deployments.activation.ask(deployment)
 
     @stage(broker, topology.IMAGE_SHUTDOWN)
     async def shutdown(order: VersionOrder, command: Command) -> None:
-        """End the container that answers calls of a version."""
+        """End the container that answers calls of a version. Idempotent."""
         if order.attempt is None:
             asking = sender(command)
             await services.models.serving.end(asking, await _version(services, asking, order))
-        else:
-            org = topology.parse_command(command.subject).org
-            await services.models.endings.carry_out(org, order)
 
 
 async def _version(services: Services, caller: Principal, order: VersionOrder) -> ModelVersion:

@@ -146,6 +146,7 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
             "ruled", _ascending("autoscale.cooldown_s"), only={"autoscale.cooldown_s": {"$gte": 0}}
         ),
         Index("idle", _ascending("idle_at"), only={"idle_at": {"$gt": SOME_TIME}}),
+        Index("owner", _ascending("owner.model", "owner.version"), only=_set("owner.model")),
     ),
     Node: (
         Index("name_taken", _ascending("name"), unique=True, only={"status": _living(NodeStatus)}),
@@ -156,9 +157,8 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("model", _ascending("model", "org")),
         Index("loading", _ascending("load.alive_at"), only={"load.phase": "running"}),
         Index("running", _ascending("run.alive_at"), only={"run.phase": "running"}),
-        Index("starting", _ascending("serve.alive_at"), only={"serve.phase": "running"}),
-        Index("serving", _ascending("serve.used_at"), only={"serve.phase": "succeeded"}),
-        Index("ending", _ascending("ending.alive_at"), only=_present("ending.alive_at")),
+        # What a version before wrote: empty, so that looking for it is free.
+        Index("earlier_version", _ascending("serve.phase"), only=_present("serve.phase")),
         Index("superseded", _ascending("superseded.0"), only=_present("superseded.0")),
     ),
     ModelFile: (Index("owner", _ascending("owner", "org")),),

@@ -1,35 +1,37 @@
-"""Calls of a version, answered by its container, which is started when there is none."""
+"""Calls of a version, answered by a replica of its deployment, which is made when there is none."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
-from pipeline import errors
+from pipeline import concurrency, errors
 from pipeline.adapters.http.guarded import Limits
+from pipeline.deployments.activation import Activation
 from pipeline.events.hub import EventHub
 from pipeline.models.jobs.job import fault_of
-from pipeline.models.jobs.serving import ServingJobs
+from pipeline.models.jobs.serving import ServedVersions
 from pipeline.models.runtime import outputs
 from pipeline.models.runtime.client import ModelClient
 from pipeline.models.runtime.starts import UP
 from pipeline.models.service import load
-from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import Records
 from pipeline.settings import Settings
 from schemas.access import Principal
+from schemas.base import Fault
 from schemas.container import Container
-from schemas.image import Image
-from schemas.model import Fault, ModelVersion, Phase, Serving
+from schemas.deployment import Deployment
+from schemas.model import ModelVersion
+from schemas.states import DeploymentStatus
 
 LOOK_S: Final = 0.5
 """Events say when to look; this often it is looked at in any case."""
 ATTEMPTS: Final = 3
 """Containers that may vanish under one call before it is sent."""
-GRACE: Final = timedelta(seconds=5)
-"""What the end of a call may be late."""
+LONGEST_S: Final = 7 * 86400
+"""A call waits as long as its caller does, and no replica is given up."""
 
 HasLeft = Callable[[], Awaitable[bool]]
 """Whether the caller has hung up."""
@@ -45,14 +47,20 @@ class Answered:
 
 
 class ModelCalls:
-    """The waiting side of `ServingJobs`: nothing is lost when it is not there any more."""
+    """The waiting side of a version: nothing is lost when it is not there any more."""
 
     def __init__(
-        self, records: Records, serving: ServingJobs, client: ModelClient, settings: Settings
+        self,
+        records: Records,
+        serving: ServedVersions,
+        activation: Activation,
+        client: ModelClient,
+        settings: Settings,
     ) -> None:
         self._store = records.store
         self._clock = records.clock
         self._serving = serving
+        self._activation = activation
         self._client = client
         self._output_max_bytes = settings.run_output_max_bytes
 
@@ -70,13 +78,12 @@ class ModelCalls:
         Raises Conflict unless the version is loaded.
         """
         for _ in range(ATTEMPTS):
-            record = await self._serving.request(caller, version)
-            record = await self._settled(record, hub, has_left)
-            if record.serve.fault is not None:
-                return record.serve.fault
-            if record.serve.phase is Phase.SUCCEEDED:
-                outcome = await self._asked(caller, record, body)
-                if outcome is not None:
+            deployment = await self._serving.deployment(caller, version)
+            async with self._activation.used(deployment):
+                container = await self._container(deployment, hub, has_left)
+                if isinstance(container, Fault):
+                    return container
+                if container and (outcome := await self._asked(caller, version, container, body)):
                     return outcome
             version = await self._look(version)
         raise errors.Conflict(
@@ -85,57 +92,49 @@ class ModelCalls:
 
     async def shut_down(self, caller: Principal, version: ModelVersion, *, hub: EventHub) -> None:
         """Returns once there is no container, or was none."""
-        record = await self._serving.end(caller, version)
-        ending = {each.id for each in record.ending}
+        version = await self._serving.end(caller, version)
+        for ending in await self._serving.ending(version):
+            with hub.watch(ending.org, Deployment.resource, ending.uuid) as watch:
+                left = await watch.until(_is_gone, ending, self._reread, look_every_s=LOOK_S)
+            if not _is_gone(left):
+                raise errors.BusUnavailable(
+                    "The server is stopping; the shutdown goes on: ask again."
+                )
 
-        def is_gone(record: ModelVersion) -> bool:
-            return ending.isdisjoint(each.id for each in record.ending)
+    async def _container(
+        self, deployment: Deployment, hub: EventHub, has_left: HasLeft
+    ) -> Container | Fault | None:
+        """One that answers, as soon as there is one; None when the deployment ended meanwhile."""
+        ready = self._activation.ready(deployment, hub, wait_s=LONGEST_S)
+        waiting = asyncio.create_task(ready, name=f"wait for {deployment.name}")
+        try:
+            while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
+                if await has_left():
+                    raise errors.Conflict("The caller left before the model was up.")
+            return (await waiting)[0].container
+        except errors.NoReplica as error:
+            current = await self._reread(deployment)
+            return current.fault or fault_of(error)
+        except errors.NotFound:
+            return None
+        finally:
+            await concurrency.cancel_and_wait(waiting)
 
-        image = record.ending[-1].image if record.ending else None
-        with hub.watch(record.org, Image.resource, image or "") as watch:
-            record = await watch.until(is_gone, record, self._look, look_every_s=LOOK_S)
-        if not is_gone(record):
-            raise errors.BusUnavailable("The server is stopping; the shutdown goes on: ask again.")
-
-    async def _settled(
-        self, record: ModelVersion, hub: EventHub, has_left: HasLeft
-    ) -> ModelVersion:
-        """Once the start that is under way has ended; another one may have begun since."""
-        start = record.serve.id
-
-        def has_ended(record: ModelVersion) -> bool:
-            return record.serve.phase is not Phase.RUNNING or record.serve.id != start
-
-        async def look(record: ModelVersion) -> ModelVersion:
-            if await has_left():
-                raise errors.Conflict("The caller left before the model was up.")
-            return await self._look(record)
-
-        with hub.watch(record.org, Image.resource, record.serve.image or "") as watch:
-            record = await watch.until(has_ended, record, look, look_every_s=LOOK_S)
-        if not has_ended(record):
-            raise errors.BusUnavailable("The server is stopping; the start goes on: ask again.")
-        same = record.serve.id == start
-        return record if same else record.model_copy(update={"serve": Serving()})
+    async def _reread(self, last: Deployment) -> Deployment:
+        return await self._store.get(Deployment, last.uuid, org=last.org)
 
     async def _look(self, last: ModelVersion) -> ModelVersion:
         return await load(self._store, last.org, last.model, last.version)
 
     async def _asked(
-        self, caller: Principal, record: ModelVersion, body: bytes
+        self, caller: Principal, version: ModelVersion, container: Container, body: bytes
     ) -> Answered | Fault | None:
         """None when the container was ended before it could be asked."""
-        timeout_s = record.timeouts.run_ms / 1000
-        until = self._clock() + timedelta(seconds=timeout_s) + GRACE
-        async with self._serving.using(record, new_id(), until=until) as may_use:
-            uuid = record.serve.container
-            container = await self._store.find_by_id(Container, uuid, org=record.org)
-            if not may_use or container is None or container.status not in UP:
-                return None
-            try:
-                return await self._answer(caller, container, body, record.inputs[0].name, timeout_s)
-            except errors.ModelRefused as error:
-                return fault_of(error)
+        name, timeout_s = version.inputs[0].name, version.timeouts.run_ms / 1000
+        try:
+            return await self._answer(caller, container, body, name, timeout_s)
+        except errors.ModelRefused as error:
+            return fault_of(error)
 
     async def _answer(
         self, caller: Principal, container: Container, body: bytes, name: str, timeout_s: float
@@ -161,3 +160,7 @@ class ModelCalls:
     async def _has_ended(self, container: Container) -> bool:
         now = await self._store.find_by_id(Container, container.uuid, org=container.org)
         return now is None or now.status not in UP
+
+
+def _is_gone(deployment: Deployment) -> bool:
+    return deployment.status is DeploymentStatus.DELETED

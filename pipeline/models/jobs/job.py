@@ -1,4 +1,4 @@
-"""What load tests, trial runs and starts have in common: one at a time, resumable, voidable."""
+"""What load tests and trial runs have in common: one at a time, resumable, voidable."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from pipeline.records.kernel import Change, Records
 from pipeline.records.sweeping import one_by_one
 from pipeline.settings import Settings
 from schemas.access import Principal
+from schemas.base import Fault
 from schemas.commands import VersionOrder
 from schemas.container import Container
 from schemas.image import Image
-from schemas.model import Fault, LoadTest, ModelVersion, Phase, Serving, TrialRun
+from schemas.model import LoadTest, ModelVersion, Phase, TrialRun
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ SWEPT_AT_ONCE: Final = 50
 BEAT_S: Final = 2
 """How often whoever carries something out says that he still does."""
 
-State = TypeVar("State", LoadTest, TrialRun, Serving)
+State = TypeVar("State", LoadTest, TrialRun)
 
 
 class Heartbeat:
@@ -89,8 +90,6 @@ class Job(ABC, Generic[State]):
     field: ClassVar[str]
     """Of the version, and in the names of events and orders."""
     name: ClassVar[str]
-    keeps_container: ClassVar[bool] = False
-    """Once it has succeeded."""
     refusals: ClassVar[tuple[type[YardError], ...]] = (ModelRefused,)
     """What is its outcome when it is not retryable. The rest is a failure to carry it out."""
 
@@ -112,7 +111,6 @@ class Job(ABC, Generic[State]):
         Idempotent: one under way is shared, and one that was asked for with the same `key` is not
         made again. Raises Conflict without a complete image, and what `_begin` raises.
         """
-        version = await self._without_dead(caller, version)
         image = require_complete(await self._deliveries.current(version))
         id = id_for(caller.org, self.name, key)
 
@@ -136,7 +134,7 @@ class Job(ABC, Generic[State]):
         """
         version = await load(self._records.store, org, order.identifier, order.version)
         if not self._is_current(version, order):
-            await self._discard(version, order)
+            await self._discard(order, org)
             return
         run = await self._run(version)
         try:
@@ -146,8 +144,7 @@ class Job(ABC, Generic[State]):
             await self._end(run)
         except Superseded:
             log.info("%s %s is void", self.name, order.attempt)
-            version = await load(self._records.store, org, order.identifier, order.version)
-            await self._discard(version, order)
+            await self._discard(order, org)
 
     async def give_up(self, org: str, order: VersionOrder, error: Exception) -> None:
         """End one that no try could carry out."""
@@ -178,10 +175,6 @@ class Job(ABC, Generic[State]):
 
     # --- what each kind does in its own way
 
-    async def _without_dead(self, _caller: Principal, version: ModelVersion) -> ModelVersion:
-        """The version, once what an earlier one gave and is gone is out of use."""
-        return version
-
     @abstractmethod
     async def _begin(self, now: ModelVersion, image: Image, at: datetime) -> State | None:
         """What is special about a new one; None when what the last one gave still holds.
@@ -201,9 +194,9 @@ class Job(ABC, Generic[State]):
         """Values of its state at its end."""
         return {}
 
-    async def _discard(self, version: ModelVersion, order: VersionOrder) -> None:
+    async def _discard(self, order: VersionOrder, org: str) -> None:
         """Leave no container of one that is over or void."""
-        await self._starts.remove(acting_for(version.org, None), order.attempt)
+        await self._starts.remove(acting_for(org, None), order.attempt)
 
     # --- carrying out
 
@@ -224,16 +217,24 @@ class Job(ABC, Generic[State]):
         raise AssertionError("a start ends with a container or raises")
 
     async def _end(self, run: JobRun) -> None:
-        """Leave no container, unless it is kept, and only then answer."""
-        state, was_there = self._state(run.version), False
-        if not (self.keeps_container and state.passed):
-            was_there = await wind_down(self._starts, run.request, run.heartbeat)
+        """Leave no container, and only then answer."""
+        state = self._state(run.version)
+        was_there = await self._wind_down(run)
         phase = Phase.SUCCEEDED if state.passed else Phase.FAILED
         # Of two who carry it out the first that ends it says how it went.
         values = {"phase": phase, "passed": state.passed, "fault": state.fault}
         outcome = f"{self.field}.completed" if state.passed else f"{self.field}.failed"
         tell = ["container.stopped", outcome] if was_there else [outcome]
         await self._write(run, {**values, **self._ended(bool(state.passed))}, tell)
+
+    async def _wind_down(self, run: JobRun) -> bool:
+        """Whether there was a container; now there is none. Raises Superseded."""
+        was_there = False
+        async with aclosing(self._starts.wind_down(run.request)) as looks:
+            async for _ in looks:
+                was_there = True
+                await run.heartbeat.beat()
+        return was_there
 
     async def _write(
         self, run: JobRun, values: Mapping[str, Any], tell: Sequence[str] = (), *, grows: str = ""
@@ -260,7 +261,7 @@ class Job(ABC, Generic[State]):
         image = await self._records.store.get(Image, state.image or "", org=version.org)
         guard = {f"{self.field}.id": state.id, f"{self.field}.phase": Phase.RUNNING.value}
         heartbeat = Heartbeat(self._records, version, guard, f"{self.field}.alive_at")
-        return JobRun(version, image, launch_of(version, image, state, self.field), heartbeat)
+        return JobRun(version, image, _launch_of(version, image, state, self.field), heartbeat)
 
     def _state(self, version: ModelVersion) -> State:
         state: State = getattr(version, self.field)
@@ -278,8 +279,8 @@ def require_loaded(version: ModelVersion, image: Image) -> None:
         raise Conflict("The image has not passed the load test: POST load-process first.")
 
 
-def launch_of(
-    version: ModelVersion, image: Image, state: LoadTest | TrialRun | Serving, purpose: str
+def _launch_of(
+    version: ModelVersion, image: Image, state: LoadTest | TrialRun, purpose: str
 ) -> LaunchRequest:
     """The start that makes, or made, the containers of a job."""
     own = None if isinstance(state, TrialRun) else state.timeout_ms
@@ -291,16 +292,6 @@ def launch_of(
         requirement=state.requirement,
         timeout_s=(own or version.timeouts.status_ms) / 1000,
     )
-
-
-async def wind_down(starts: ModelStarts, request: LaunchRequest, heartbeat: Heartbeat) -> bool:
-    """Whether there was a container; now there is none. Raises Superseded."""
-    was_there = False
-    async with aclosing(starts.wind_down(request)) as looks:
-        async for _ in looks:
-            was_there = True
-            await heartbeat.beat()
-    return was_there
 
 
 def fault_of(error: Exception) -> Fault:

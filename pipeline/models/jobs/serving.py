@@ -1,221 +1,238 @@
-"""The container that answers calls of a version: brought up for the first, ended when idle."""
+"""The deployment that answers calls of a version: made for the first, in use until another image,
+another requirement or a shutdown. `pipeline.deployments` has a replica for whoever calls."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+import math
+from datetime import datetime
 
+from pipeline import errors
+from pipeline.access.roles import acting_for
+from pipeline.adapters.store import bulk
 from pipeline.adapters.store.store import EVERY_ORG
-from pipeline.errors import NotFound, Superseded
+from pipeline.deployments.service import Deployments
 from pipeline.images import delivery_events
-from pipeline.models.deliveries import ModelDeliveries
-from pipeline.models.jobs import job
-from pipeline.models.jobs.job import Heartbeat, Job, JobRun, launch_of, wind_down
-from pipeline.models.runtime.container_spec import IDENTIFIER_LABEL, VERSION_LABEL
-from pipeline.models.runtime.starts import UP, ModelStarts
-from pipeline.models.service import SHUTDOWN, USED, load, order, retired
+from pipeline.models.deliveries import ModelDeliveries, require_complete
+from pipeline.models.jobs.job import fault_of, require_loaded
+from pipeline.models.runtime.client import ModelClient
+from pipeline.models.runtime.container_spec import model_port, spec_for, start_check
+from pipeline.models.runtime.readiness import StatusCheck, never_listened
+from pipeline.models.runtime.starts import UP, ModelStarts, crashed, not_launched
+from pipeline.models.service import deployment_id, load, retired
 from pipeline.records.idempotency import new_id
-from pipeline.records.kernel import Change, Records
-from pipeline.records.sweeping import one_by_one
+from pipeline.records.kernel import Change, Records, living
 from pipeline.settings import Settings
 from schemas.access import Principal
-from schemas.commands import VersionOrder
-from schemas.container import PURPOSE_LABEL, Container
+from schemas.base import Fault
+from schemas.container import Container, Desired
+from schemas.deployment import Deployment, DeploymentSpec, Owner, ReplicaSpec
 from schemas.image import Image
-from schemas.model import ModelVersion, Phase, Serving
+from schemas.message import Message
+from schemas.model import ModelVersion
+from schemas.states import DeploymentStatus
 
 log = logging.getLogger(__name__)
 
-SWEEPER = "worker:idle"
-ENDER = "worker:shutdown"
+PURPOSE = "serve"
+LAST_ASK_S = 2.0
+"""For what a container that was not ready in time still says of itself."""
 
 
-class ServingJobs(Job[Serving]):
-    """One that succeeded holds as long as its container runs."""
-
-    field, name = "serve", "serving"
-    keeps_container = True
+class ServedVersions:
+    """Every call acts for the organisation of its caller and sees nothing of others."""
 
     def __init__(
-        self, records: Records, deliveries: ModelDeliveries, starts: ModelStarts, settings: Settings
+        self,
+        records: Records,
+        deliveries: ModelDeliveries,
+        deployments: Deployments,
+        settings: Settings,
     ) -> None:
-        super().__init__(records, deliveries, starts, settings)
+        self._records = records
         self._store = records.store
-        self._idle = timedelta(seconds=settings.serve_idle_s)
+        self._deliveries = deliveries
+        self._deployments = deployments
+        self._idle_s = settings.serve_idle_s
+        self._place_s = max(10, math.ceil(settings.load_wait_s))
+
+    async def deployment(self, caller: Principal, version: ModelVersion) -> Deployment:
+        """The one that calls go to; made when there is none. Idempotent.
+
+        Raises Conflict without a complete image that has passed its load test.
+        """
+        image = require_complete(await self._deliveries.current(version))
+
+        def begin(now: ModelVersion, at: datetime) -> Change | None:
+            require_loaded(now, image)
+            return None if now.serving else Change({"serving": new_id()})
+
+        while True:
+            version = await self._records.amend(version, begin, actor=caller.id)
+            serving = version.serving or ""
+            uuid, spec = deployment_id(version.org, serving), self._spec(version, image)
+            known = await self._store.find_by_id(Deployment, uuid, org=version.org)
+            if known is None:
+                owner = Owner(model=version.model, version=version.version)
+                acting = acting_for(version.org, caller.id)
+                return await self._deployments.create(acting, spec, key=serving, owner=owner)
+            if known.desired is not Desired.DELETED and (known.wanted or _is_as(spec, known)):
+                return known
+            version = await self.end(caller, version, only=serving)
 
     async def end(
         self, caller: Principal, version: ModelVersion, *, only: str | None = None
     ) -> ModelVersion:
-        """Have the container ended, if there is one; with `only`, if it is still that one.
+        """Take the deployment out of use, if there is one; with `only`, if it is still that one.
 
-        Calls under way fail. What is being ended stands in `ending` until it is gone.
+        Its replica is asked to end and removed; calls under way may fail. Idempotent.
         """
 
         def decide(now: ModelVersion, at: datetime) -> Change | None:
-            if now.serve.phase not in USED or only not in (None, now.serve.id):
+            if now.serving is None or only not in (None, now.serving):
                 return None
-            return retired(now, at)
+            return retired(now)
 
         return await self._records.amend(version, decide, actor=caller.id)
 
-    @asynccontextmanager
-    async def using(
-        self, version: ModelVersion, call: str, *, until: datetime
-    ) -> AsyncIterator[bool]:
-        """While open, the container is not idle. False when it may not be used any more.
+    async def ending(self, version: ModelVersion) -> list[Deployment]:
+        """Those that are out of use and not gone yet."""
+        own = {"owner.model": version.model, "owner.version": version.version}
+        where = living(DeploymentStatus.DELETED, **own)
+        found = await self._store.find(Deployment, org=version.org, where=where, sort=())
+        used = deployment_id(version.org, version.serving or "")
+        return [each for each in found if each.uuid != used]
 
-        `call` identifies the call, which has ended by `until` whatever happens to this process.
-        """
-        begun = {f"serve.calls.{call}": until, "serve.used_at": self._records.clock()}
-        held = await self._update(version, {"$set": begun})
-        try:
-            yield held
-        finally:
-            if held:
-                used = {"serve.used_at": self._records.clock()}
-                ended = {"$set": used, "$unset": {f"serve.calls.{call}": ""}}
-                await self._update(version, ended)
-
-    @asynccontextmanager
-    async def holding(self, container: Container, most_s: float) -> AsyncIterator[None]:
-        """As `using`, for a call that goes to a container whatever it was started for."""
-        version = await self._served_by(container)
-        if version is None:
-            yield
-            return
-        until = self._records.clock() + timedelta(seconds=most_s)
-        async with self.using(version, new_id(), until=until):
-            yield
-
-    async def sweep_idle(self) -> None:
-        """End what nobody has used for long. Safe in several workers at once."""
-        now = self._records.clock()
-        idle = {"serve.phase": Phase.SUCCEEDED.value, "serve.used_at": {"$lt": now - self._idle}}
-        oldest = [("serve.used_at", 1)]
-        found = await self._store.find(
-            ModelVersion, org=EVERY_ORG, where=idle, sort=oldest, limit=job.SWEPT_AT_ONCE
+    def _spec(self, version: ModelVersion, image: Image) -> DeploymentSpec:
+        made = spec_for(version, image, requirement=version.requirement, purpose=PURPOSE)
+        health = start_check(made, version.timeouts.status_ms / 1000)
+        template = ReplicaSpec(**{**dict(made), "health": health})
+        return DeploymentSpec(
+            name=f"{version.model}-{version.version}-{(version.serving or '')[:8]}",
+            template=template,
+            min_replicas=0,
+            max_replicas=1,
+            rollout_timeout_s=self._place_s,
+            idle_s=self._idle_s,
         )
-        uncalled = [each for each in found if max(each.serve.calls.values(), default=now) <= now]
-        await one_by_one(uncalled, self._end_idle)
-
-    # --- what is special about this job
-
-    async def _without_dead(self, caller: Principal, version: ModelVersion) -> ModelVersion:
-        """A container that ended by itself, or was stopped by somebody, answers no call."""
-        serve = version.serve
-        if serve.phase is not Phase.SUCCEEDED:
-            return version
-        container = await self._store.find_by_id(Container, serve.container, org=version.org)
-        if container is not None and container.status in UP:
-            return version
-        return await self.end(caller, version, only=serve.id)
-
-    async def _begin(self, now: ModelVersion, image: Image, at: datetime) -> Serving | None:
-        job.require_loaded(now, image)
-        if now.serve.phase is Phase.SUCCEEDED:
-            return None
-        return Serving(timeout_ms=now.timeouts.status_ms)
-
-    async def _prove(self, run: JobRun) -> Mapping[str, Any]:
-        return {"container": (await self._bring_up(run)).uuid}
-
-    def _ended(self, passed: bool) -> Mapping[str, Any]:
-        return {"used_at": self._records.clock()} if passed else {}
-
-    async def _discard(self, version: ModelVersion, order: VersionOrder) -> None:
-        """An order may come again after it was carried out: what answers calls stays."""
-        if version.serve.id != order.attempt or version.serve.phase is Phase.FAILED:
-            await super()._discard(version, order)
-
-    # --- what is there
-
-    async def _served_by(self, container: Container) -> ModelVersion | None:
-        # Labels are written by anybody: the version says whether it is true.
-        labels = container.spec.labels
-        if labels.get(PURPOSE_LABEL) != self.field:
-            return None
-        model, name = labels.get(IDENTIFIER_LABEL, ""), labels.get(VERSION_LABEL, "")
-        try:
-            version = await load(self._store, container.org, model, name)
-        except NotFound:
-            return None
-        return version if version.serve.container == container.uuid else None
-
-    async def _end_idle(self, version: ModelVersion) -> None:
-        seen = version.serve
-
-        def decide(now: ModelVersion, at: datetime) -> Change | None:
-            if (now.serve.id, now.serve.used_at) != (seen.id, seen.used_at):
-                return None
-            # A call begins without a new revision.
-            return replace(retired(now, at), guard={"serve.used_at": seen.used_at})
-
-        ended = await self._records.amend(version, decide, actor=SWEEPER)
-        if ended.serve.id != seen.id:
-            log.info("%s of %s is idle: its container ends", seen.id, version.uuid)
-
-    async def _update(self, version: ModelVersion, update: dict[str, Any]) -> bool:
-        """Whether the container is still the one that answers."""
-        guard = {"serve.id": version.serve.id, "serve.phase": Phase.SUCCEEDED.value}
-        changed = await self._store.update(
-            ModelVersion, version.uuid, org=version.org, guard=guard, update=update
-        )
-        return changed is not None
 
 
-class ModelEndings:
-    """A container stays listed in its version until it is gone, so that none is forgotten."""
+def _is_as(spec: DeploymentSpec, known: Deployment) -> bool:
+    """What a version or a setting may have changed since, which counts from the next start on."""
+    now = (spec.idle_s, spec.rollout_timeout_s, spec.template.health)
+    return now == (known.idle_s, known.rollout_timeout_s, known.template.spec.health)
 
-    def __init__(self, records: Records, starts: ModelStarts, settings: Settings) -> None:
+
+class DeploymentOwners:
+    """What versions of models say about the deployments that answer their calls."""
+
+    def __init__(
+        self,
+        records: Records,
+        deliveries: ModelDeliveries,
+        starts: ModelStarts,
+        client: ModelClient,
+        settings: Settings,
+    ) -> None:
         self._records = records
+        self._store = records.store
+        self._deliveries = deliveries
         self._starts = starts
-        self._stuck_after = timedelta(seconds=settings.stuck_after_s)
+        self._client = client
+        self._stop_grace_s = settings.stop_grace_s
 
-    async def carry_out(self, org: str, order: VersionOrder) -> None:
-        """Ask the model to end, stop and remove its container, and tell of it. Idempotent.
+    async def want(self, deployment: Deployment) -> bool:
+        """While its version uses it and the image is there."""
+        version = await self._version(deployment)
+        if version is None or version.serving is None:
+            return False
+        is_used = deployment_id(version.org, version.serving) == deployment.uuid
+        return is_used and await self._deliveries.current(version) is not None
 
-        Raises what the store and the broker raise while another try may help.
-        """
-        version = await load(self._records.store, org, order.identifier, order.version)
-        ending = next((each for each in version.ending if each.id == order.attempt), None)
-        if ending is None:
+    async def fault(self, deployment: Deployment, last: Container | None, why: str) -> Fault:
+        """In the words of a load test that failed so."""
+        return fault_of(await self._refused(deployment, last, why))
+
+    async def take_leave(self, replica: Container) -> float:
+        """`POST /shutdown`, and time for it where the model agrees."""
+        if replica.status not in UP:
+            return 0
+        refused = await self._client.shut_down(replica)
+        if refused is None:
+            return self._stop_grace_s
+        log.info("container %s did not agree to end: %s", replica.uuid, refused)
+        return 0
+
+    async def tell_end(self, deployment: Deployment, replica: Container) -> None:
+        """The event `container.stopped` of the image."""
+        version = await self._version(deployment)
+        if version is None or replica.node is None:
             return
-        image = await self._records.store.get(Image, ending.image or "", org=org)
-        request = launch_of(version, image, ending, ServingJobs.field)
-        guard = {"ending.id": ending.id}
-        heartbeat = Heartbeat(self._records, version, guard, "ending.$.alive_at")
+        image = await self._store.get(Image, replica.image, org=replica.org)
+        about = delivery_events.about(image, "container.stopped")
+
+        def once(version: ModelVersion, at: datetime, actor: str | None) -> Message:
+            return about(version, at, actor).model_copy(update={"id": f"{replica.uuid}.stopped"})
+
+        told = Change({}, send=[once])
+        await self._records.amend(version, lambda _now, _at: told)
+
+    async def _version(self, deployment: Deployment) -> ModelVersion | None:
+        owner = deployment.owner
+        assert owner is not None, "only deployments with an owner come here"
         try:
-            was_there = await wind_down(self._starts, request, heartbeat)
-        except Superseded:
-            log.info("container of %s was ended by somebody else", ending.id)
-            return
+            return await load(self._store, deployment.org, owner.model, owner.version)
+        except errors.NotFound:
+            return None
 
-        def decide(now: ModelVersion, _at: datetime) -> Change | None:
-            kept = [each for each in now.ending if each.id != order.attempt]
-            if len(kept) == len(now.ending):
-                return None
-            stopped = delivery_events.about(image, "container.stopped")
-            return Change({"ending": kept}, send=[stopped] if was_there else [])
+    async def _refused(
+        self, deployment: Deployment, last: Container | None, why: str
+    ) -> errors.ModelRefused:
+        version = await self._version(deployment)
+        if last is None or version is None:
+            return not_launched(why)
+        if last.node is None and last.refusals:
+            image = await self._store.get(Image, last.image, org=last.org)
+            return await self._starts.unplaced(last, image, version.requirement)
+        check = deployment.template.spec.health
+        assert check is not None, "models are asked whether they have started"
+        if last.exit_code is None and last.status not in UP:
+            return not_launched(last.reason or why)
+        lines = await self._client.last_lines(acting_for(last.org, None), last)
+        if last.exit_code is not None:
+            return crashed(last, check.start_period_s, lines)
+        return await self._unanswered(last, check.start_period_s, lines)
 
-        await self._records.amend(version, decide, actor=ENDER)
+    async def _unanswered(
+        self, container: Container, timeout_s: float, lines: str
+    ) -> errors.ModelRefused:
+        """What its status was until the time was over."""
+        check = StatusCheck(self._client, container, timeout_s=timeout_s)
+        error: errors.ModelRefused = never_listened(model_port(container.spec), timeout_s)
+        try:
+            await check.until_ready(LAST_ASK_S)
+        except errors.ModelRefused as refused:
+            error = refused
+        error.facts["technical"] = f"{check.answered}\n{lines}"
+        return error
 
-    async def sweep(self) -> None:
-        """Order again what nobody carries out any more. Safe in several workers at once."""
-        late = self._records.clock() - self._stuck_after
 
-        def decide(now: ModelVersion, at: datetime) -> Change | None:
-            stuck = [each.id for each in now.ending if not each.alive_at or each.alive_at < late]
-            if not stuck:
-                return None
-            reminded = [each.model_copy(update={"alive_at": at}) for each in now.ending]
-            return Change({"ending": reminded}, send=[order(SHUTDOWN, id) for id in stuck])
+class EarlierServing:
+    """Containers that answered calls before deployments did."""
 
-        where = {"ending.alive_at": {"$lt": late}}
-        found = await self._records.store.find(
-            ModelVersion, org=EVERY_ORG, where=where, sort=[], limit=job.SWEPT_AT_ONCE
-        )
-        await one_by_one(found, lambda each: self._records.amend(each, decide, actor=ENDER))
+    def __init__(self, records: Records, starts: ModelStarts) -> None:
+        self._store = records.store
+        self._starts = starts
+
+    async def end(self) -> None:
+        """Have them removed: the next call gets a replica. Idempotent, safe to run concurrently."""
+        where = {"serve.phase": {"$exists": True}}
+        fields = ("org", "serve.id", "ending.id")
+        for found in await bulk.read_fields(
+            self._store, ModelVersion, fields, org=EVERY_ORG, where=where
+        ):
+            uuid, org = found["_id"], found["org"]
+            for start in (found["serve"], *found.get("ending", ())):
+                await self._starts.remove(acting_for(org, None), start.get("id"))
+            forget = {"$unset": {"serve": "", "ending": ""}}
+            await self._store.update(ModelVersion, uuid, org=org, guard={}, update=forget)

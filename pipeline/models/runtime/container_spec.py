@@ -7,8 +7,16 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pipeline import errors
+from pipeline.models.runtime import grpc_messages
 from pipeline.models.version_rules import find_requirement
-from schemas.container import PURPOSE_LABEL, ContainerSpec, PortSpec, Resources, RestartPolicy
+from schemas.container import (
+    PURPOSE_LABEL,
+    ContainerSpec,
+    HealthCheck,
+    PortSpec,
+    Resources,
+    RestartPolicy,
+)
 from schemas.image import Image
 from schemas.model import ModelVersion
 
@@ -55,6 +63,24 @@ def spec_for(
             PROTOCOL_LABEL: protocol.value,
         },
         restart=RestartPolicy.NO,
+    )
+
+
+def start_check(spec: ContainerSpec, timeout_s: float) -> HealthCheck:
+    """The question whether a model has started: its status, until it is well for the first time.
+
+    Not afterwards: many models answer one call at a time.
+    """
+    is_grpc = spec.labels[PROTOCOL_LABEL] == ModelProtocol.GRPC
+    return HealthCheck(
+        port=model_port(spec),
+        protocol="grpc" if is_grpc else "http",
+        path=grpc_messages.STATUS if is_grpc else "/status",
+        interval_s=1,
+        timeout_s=min(timeout_s, 600),
+        retries=1,
+        start_period_s=min(timeout_s, 86400),
+        until_ready=True,
     )
 
 

@@ -37,8 +37,8 @@ DESCRIBES = (
 )
 """What of a request's headers the container sees: never who the caller is."""
 
-Holding = Callable[[Container, float], AbstractAsyncContextManager[None]]
-"""Keeps a container from counting as idle, for at most some seconds."""
+Holding = Callable[[Container], AbstractAsyncContextManager[None]]
+"""Keeps a container from counting as idle."""
 
 
 class ContainerCalls:
@@ -81,7 +81,7 @@ class ContainerCalls:
         url = await self._url(container)
         passed = {name: headers[name] for name in DESCRIBES if name in headers}
         call = _Call(self._containers, caller, container, limit_s)
-        async with self._holding(container, limit_s), AsyncExitStack() as stack:
+        async with self._holding(container), AsyncExitStack() as stack:
             posting = self._http.post(url, headers=passed, content=content)
             called = await call.limited(stack.enter_async_context(posting))
             yield StreamedAnswer(called.status, called.headers, call.pieces(called))

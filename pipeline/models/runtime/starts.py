@@ -134,6 +134,16 @@ class ModelStarts:
                 container = await self._reread(container)
         await self._removed(request.caller, container_ids(request.caller.org, request.id))
 
+    async def unplaced(
+        self, container: Container, image: Image, requirement: int
+    ) -> errors.ModelRefused:
+        """Why no node took a container, as nodes are now or else as its record says."""
+        try:
+            await self._plan(container.spec, image)
+        except errors.CannotPlace as error:
+            return unplaceable(error, requirement, image)
+        return _unplaced(requirement, container)
+
     async def remove(self, caller: Principal, id: str | None) -> None:
         """Have what a start left removed, if anything. Idempotent."""
         for uuid in container_ids(caller.org, id) if id else ():
@@ -159,25 +169,30 @@ class ModelStarts:
             if container.status is not Status.REQUESTED:
                 give_up_at = _now() + self._place_s
             elif _now() > give_up_at:
-                raise _unplaced(request, container)
+                raise _unplaced(request.requirement, container)
             await asyncio.sleep(look_s)
             container = await self._reread(container)
 
     async def _place(self, request: LaunchRequest) -> AsyncGenerator[StartProgress]:
         """Until some node is free. What can never fit is refused before anything is pulled."""
         give_up_at = _now() + self._place_s
-        wants = planning.request(request.spec, request.image)
         for look_s in looks_s():
-            where = living(NodeStatus.DELETED)
-            nodes = await self._store.find(Node, org=EVERY_ORG, where=where, sort=[])
             try:
-                reasons.plan(wants, nodes, now=self._clock(), grace_s=self._node_grace_s)
+                await self._plan(request.spec, request.image)
                 return
             except errors.CannotPlace as error:
                 if not isinstance(error, errors.NoCapacity) or _now() > give_up_at:
                     raise unplaceable(error, request.requirement, request.image) from error
             yield StartProgress(None)
             await asyncio.sleep(look_s)
+
+    async def _plan(self, spec: ContainerSpec, image: Image) -> None:
+        """Raises CannotPlace when no node could take it now."""
+        nodes = await self._store.find(
+            Node, org=EVERY_ORG, where=living(NodeStatus.DELETED), sort=[]
+        )
+        wants = planning.request(spec, image)
+        reasons.plan(wants, nodes, now=self._clock(), grace_s=self._node_grace_s)
 
     # --- until it answers
 
@@ -217,16 +232,11 @@ class ModelStarts:
         """Raises CrashLoop and NeverListened unless another one may be started in its place."""
         ended = await self._ended(request, container)
         lines = await self._client.last_lines(request.caller, ended)
-        technical = f"{_exit(ended)}\n{lines}"
         if number >= STARTS:
-            raise errors.CrashLoop(
-                f"The container was started {STARTS} times within {request.timeout_s:g} s and"
-                f" exited each time: {_exit(ended)}.",
-                technical=technical,
-            )
+            raise crashed(ended, request.timeout_s, lines)
         if self._remaining_s(request, began) <= 0:
             late = never_listened(model_port(request.spec), request.timeout_s)
-            late.facts["technical"] = technical
+            late.facts["technical"] = f"{_exit(ended)}\n{lines}"
             raise late
 
     async def _ended(self, request: LaunchRequest, container: Container) -> Container:
@@ -320,16 +330,29 @@ def _refuse_failed(request: LaunchRequest, container: Container) -> None:
     else:
         return
     if container.node is None and container.refusals:
-        raise _unplaced(request, container)
-    raise errors.LaunchFailed(f"The container could not be started: {reason}.", technical=reason)
+        raise _unplaced(request.requirement, container)
+    raise not_launched(reason)
 
 
-def _unplaced(request: LaunchRequest, container: Container) -> errors.InsufficientResources:
-    requirement = find_requirement(request.requirement)
+def not_launched(reason: str) -> errors.LaunchFailed:
+    return errors.LaunchFailed(f"The container could not be started: {reason}.", technical=reason)
+
+
+def crashed(container: Container, timeout_s: float, lines: str) -> errors.CrashLoop:
+    """Of the last of `STARTS` containers, with the last lines that it wrote."""
+    return errors.CrashLoop(
+        f"The container was started {STARTS} times within {timeout_s:g} s and exited each time:"
+        f" {_exit(container)}.",
+        technical=f"{_exit(container)}\n{lines}",
+    )
+
+
+def _unplaced(requirement: int, container: Container) -> errors.InsufficientResources:
     lines = [f"{name}: {'; '.join(why)}" for name, why in sorted(container.refusals.items())]
     technical = "\n".join(lines) or container.reason or "no node took it"
     return errors.InsufficientResources(
-        f"No node had what was needed in time: {requirement}.", technical=technical
+        f"No node had what was needed in time: {find_requirement(requirement)}.",
+        technical=technical,
     )
 
 

@@ -13,9 +13,9 @@ from api.models import views
 from api.models.views import event_facts, image_object
 from pipeline.images import delivery_events
 from pipeline.oci import references
-from schemas.base import Progress
+from schemas.base import Fault, Progress
 from schemas.image import Delivery, Finding, Image, ImageSource, ReferenceParts, Severity
-from schemas.model import Fault, LoadTest, ModelOutput, Phase, TrialRun
+from schemas.model import LoadTest, ModelOutput, Phase, TrialRun
 from schemas.states import ImageStatus as S
 from tests.support import records
 from tests.support.records import AT

@@ -9,7 +9,7 @@ import pytest
 from pipeline.adapters.store.store import Store
 from pipeline.containers import engine_plan
 from pipeline.errors import EngineUnavailable, Fenced
-from schemas.container import Container, Desired
+from schemas.container import Container, Desired, HealthCheck, PortSpec
 from schemas.states import ContainerStatus as Status
 from schemas.states import NodeStatus
 from tests.support.engines.freed import nothing_is_leased
@@ -175,3 +175,16 @@ def left_by(rig: NodeRig) -> dict[str, str]:
 
 async def is_ready(rig: NodeRig) -> bool:
     return (await rig.node()).status is NodeStatus.READY
+
+
+async def test_a_probe_until_ready_asks_no_more_after_the_first_success(rig: NodeRig) -> None:
+    once = HealthCheck(port=80, interval_s=0.05, until_ready=True, start_period_s=60)
+    rig.health.status = 500
+    container = await rig.up(ports=[PortSpec(internal=80)], health=once)
+    async with rig.alive():
+        await eventually(lambda: rig.health.asked > 1)
+        rig.health.status = 200
+        await eventually(lambda: "healthy" in rig.sent.kinds(container.uuid))
+        probe = f"probe {container.uuid}"
+        await eventually(lambda: probe not in {each.get_name() for each in asyncio.all_tasks()})
+        assert (await rig.record(container)).status is Status.RUNNING

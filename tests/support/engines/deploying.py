@@ -8,6 +8,7 @@ from pipeline.deployments.draining import DrainingNodes
 from pipeline.deployments.reconciler import DeploymentReconciler
 from pipeline.deployments.service import Deployments
 from pipeline.records.kernel import Records
+from schemas.base import Fault
 from schemas.container import Container
 from schemas.deployment import Deployment, DeploymentSpec, ReplicaSpec
 from schemas.image import Image
@@ -17,15 +18,39 @@ from tests.support.engines.node_rig import ORG, NodeRig
 ROUNDS = 30
 
 
+class AnOwner:
+    """Of deployments that have one: does what its values say, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.is_in_need = True
+        self.grace_s = 0.0
+        self.asked_to_end: list[str] = []
+        self.told: list[str] = []
+
+    async def want(self, deployment: Deployment) -> bool:
+        return self.is_in_need
+
+    async def fault(self, deployment: Deployment, last: Container | None, why: str) -> Fault:
+        return Fault(code="crash_loop", message=why, technical=last.uuid if last else "none")
+
+    async def take_leave(self, replica: Container) -> float:
+        self.asked_to_end.append(replica.uuid)
+        return self.grace_s
+
+    async def tell_end(self, deployment: Deployment, replica: Container) -> None:
+        self.told.append(replica.uuid)
+
+
 class Deploying:
     def __init__(self, rig: NodeRig) -> None:
         self.rig = rig
         self.service = Deployments(rig.records, rig.containers)
+        self.owners = AnOwner()
         self.reconciler = self.reconciler_over(rig.records)
         self.draining = DrainingNodes(rig.records, self.reconciler)
 
     def reconciler_over(self, records: Records) -> DeploymentReconciler:
-        return DeploymentReconciler(records, self.rig.containers)
+        return DeploymentReconciler(records, self.rig.containers, self.owners)
 
     async def template(self, image: Image | None = None, **spec: Any) -> ReplicaSpec:
         image = image or await self.rig.here(await self.rig.image())
