@@ -309,6 +309,10 @@ class Engine(Protocol):
         """No-op when stopped or gone."""
         ...
 
+    async def rename(self, id: str, name: str) -> None:
+        """Raises ForeignContainer when another one has this name, ContainerMissing."""
+        ...
+
     async def remove(self, id: str) -> None:
         """Kills first when needed. No-op when gone."""
         ...

@@ -16,6 +16,8 @@ class Role(StrEnum):
     MEMBER = "member"
     VIEWER = "viewer"
     NODE = "node"
+    SERVICE = "service"
+    """Of programs that run containers and nothing else."""
 
 
 class Permission(StrEnum):

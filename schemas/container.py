@@ -185,12 +185,18 @@ class ContainerSpec(Shape):
     image: str = Field(min_length=1, max_length=512)
     """uuid, name or reference of a READY image of the organisation."""
     name: Name | None = None
+    aliases: list[Name] = Field(default_factory=list, json_schema_extra={"maxItems": 32})
+    """By which it is found, too. Several containers may share one."""
+    engine_name: Name | None = None
+    """What its engine calls it, if nobody there has that name. None: a name of the platform's."""
     command: list[Text] = Field(default_factory=list)
     env: Annotated[dict[str, Text], Mark.CONCEALED] = Field(
         default_factory=dict, json_schema_extra=EnvNames
     )
     ports: list[PortSpec] = Field(default_factory=list, json_schema_extra={"maxItems": 128})
     """Empty: every port that the image exposes, at most 128, on dynamic host ports."""
+    publish_exposed: bool = True
+    """False: nothing but `ports` is published."""
     gpus: int | None = Field(default=None, ge=0, le=1024)
     """None: what the image needs."""
     gpu_model: str | None = Field(default=None, json_schema_extra={"pattern": "[A-Za-z0-9]"})
@@ -275,6 +281,11 @@ class Container(StatefulRecord, collection="containers", resource="container"):
     name: str
     spec: ContainerSpec
     spec_hash: str
+    """Tells what was asked for from anything else; who asks may bring his own."""
+    replaces: str | None = None
+    """uuid of the container whose name and node it takes once it runs."""
+    failure: str | None = None
+    """Code of the error that ended its last launch (`pipeline.errors`)."""
     image: str
     """uuid of the Image."""
     pull: str

@@ -176,7 +176,7 @@ class ScalingChange(Shape):
 
 
 class ReplicaSpec(ContainerSpec):
-    """What each replica is. `name` and `restart` are the deployment's to choose."""
+    """What each replica is. `name`, `engine_name` and `restart` are the deployment's to choose."""
 
 
 class Owner(Shape):

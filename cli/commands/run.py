@@ -81,6 +81,13 @@ def _placed(
         list[str] | None, typer.Option(help="A node's UUID, or its label group: only on these.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name to find it by.")] = None,
+    engine_name: Annotated[
+        str | None, typer.Option(help="What its engine calls it, instead of a name of ours.")
+    ] = None,
+    only_given_ports: Annotated[
+        bool, typer.Option("--only-given-ports", help="Publish none that the image exposes.")
+    ] = False,
     on_node_loss: Annotated[
         str | None, typer.Option(help="replace it elsewhere, or wait for the node.")
     ] = None,
@@ -104,6 +111,9 @@ def _placed(
         node_labels=pairs(node_label) or None,
         node_groups=node_group or None,
         labels=pairs(label) or None,
+        aliases=alias or None,
+        engine_name=engine_name,
+        publish_exposed=False if only_given_ports else None,
         on_node_loss=on_node_loss,
         priority=priority,
     )

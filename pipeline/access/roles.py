@@ -23,6 +23,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[P]]] = MappingProxyType(
         Role.ADMIN: _EVERYTHING,
         Role.MEMBER: _EVERYTHING - _ADMINISTRATION,
         Role.VIEWER: frozenset(each for each in P if each.value.endswith(":view")),
+        Role.SERVICE: frozenset({P.CONTAINER_VIEW, P.CONTAINER_RUN, P.CONTAINER_STOP, P.LOG_VIEW}),
         Role.NODE: frozenset({P.NODE_VIEW, P.NODE_WRITE, P.IMAGE_VIEW, P.CONTAINER_VIEW}),
     }
 )

@@ -13,13 +13,15 @@ from typing import Final
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.agent.exec import Exec
 from pipeline.agent.reconciler import EngineReconciler
-from pipeline.containers import engine_plan, file_archives
+from pipeline.containers import file_archives
 from pipeline.containers.agent_requests import (
     EXEC,
     GET,
+    HELD,
     LOGS,
     PUT,
     GetOutputs,
+    HeldRequest,
     LogRequest,
     PutInputs,
     too_large,
@@ -45,6 +47,7 @@ class ContainerIO:
         return {
             LOGS: self.logs,
             EXEC: Exec(self._reconciler).run,
+            HELD: self.held,
             PUT: self.put_inputs,
             GET: self.get_outputs,
         }
@@ -52,15 +55,18 @@ class ContainerIO:
     async def logs(self, payload: bytes) -> AsyncIterator[bytes]:
         """Answers to one `LogRequest`."""
         request = LogRequest.model_validate_json(payload)
+        seen = await self._find(request.container)
         lines = self._engine.logs(
-            engine_plan.name_of(request.container, self._reconciler.node.uuid),
-            tail=request.tail,
-            since=request.since,
-            follow=request.follow,
+            seen.id, tail=request.tail, since=request.since, follow=request.follow
         )
         async with aclosing(lines):
             async for line in lines:
                 yield _encode(line)
+
+    async def held(self, payload: bytes) -> AsyncIterator[bytes]:
+        """Answers to one `HeldRequest`: `true` or `false`."""
+        request = HeldRequest.model_validate_json(payload)
+        yield b"false" if await self._engine.inspect(request.name) is None else b"true"
 
     async def put_inputs(self, payload: bytes) -> AsyncIterator[bytes]:
         """Answers to one `PutInputs`: nothing but its end."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from pipeline.agent.machine import Devices
 from pipeline.agent.pulling import Pulling
 from pipeline.agent.reconciler import EngineReconciler
+from pipeline.agent.replacing import Exchange, Replacing, without_held
 from pipeline.agent.volumes import NodeVolumes
 from pipeline.containers import engine_plan, observation
 from pipeline.containers.changes import moved
@@ -24,6 +26,8 @@ from pipeline.errors import (
     YardError,
 )
 from pipeline.ports import EngineContainer, LaunchPlan
+from pipeline.records.kernel import Change
+from pipeline.records.messages import command
 from pipeline.settings import Settings
 from schemas.commands import NodeOrder
 from schemas.container import Container, Desired
@@ -44,6 +48,7 @@ class Launching:
         pulling: Pulling,
         volumes: NodeVolumes,
         devices: Devices,
+        replacing: Replacing,
         settings: Settings,
     ) -> None:
         self._reconciler = reconciler
@@ -51,6 +56,7 @@ class Launching:
         self._containers = reconciler.containers
         self._pulling = pulling
         self._volumes = volumes
+        self._replacing = replacing
         self._devices = devices
         self._ports = devices.ports
         self._simulated = bool(settings.simulated_gpus)
@@ -95,18 +101,19 @@ class Launching:
                 error.retryable and not (last_try and _is_its_own(error))
             ):
                 raise
-            return await self._fail(container, error.message)
+            return await self._fail(container, error.message, error.code)
         except Exception:
             # It is dead-lettered with its stack; the container says where to look.
             if last_try:
-                await self._fail(container, "the agent failed unexpectedly: see its log")
+                broken = YardError("the agent failed unexpectedly: see its log")
+                await self._fail(container, broken.message, broken.code)
             raise
 
     async def _elsewhere_or_fail(self, container: Container, error: PortTaken) -> Container:
         """Somebody outside of Modelyard has its port: another node may do, or it waits."""
         taken = self._ports.refused(container.spec.ports)
         if not taken:
-            return await self._fail(container, error.message)
+            return await self._fail(container, error.message, error.code)
         container = await self._require_wanted(container)
         await self._containers.note_in_use(taken)
         why = f"host port {', '.join(taken)} is in use on its node"
@@ -117,36 +124,43 @@ class Launching:
             return await self._reconciler.evict(container, why)
         seen = await self._reconciler.find(container)
         if seen is not None and engine_plan.fence_of(seen) == container.fence:
-            return await self._adopt(container, seen)
+            async with self._replacing.exchange(container) as exchange:
+                return await exchange.complete(await self._adopt(container, seen, exchange))
         if seen is not None:
             await self._reconciler.discard(seen)
-        if taken := self._ports.taken(container.spec.ports):
+        held = await self._replacing.held_ports(container)
+        if taken := self._ports.taken(without_held(container.spec.ports, held)):
             # Before a long pull.
             raise PortTaken(f"Host port {', '.join(taken)} is in use.")
         return await self._pull_and_start(container)
 
     async def _pull_and_start(self, container: Container) -> Container:
         try:
-            return await self._create_and_start(await self._pulling.ensure(container))
+            container = await self._pulling.ensure(container)
+            async with self._replacing.exchange(container) as exchange:
+                return await exchange.complete(await self._create_and_start(container, exchange))
         finally:
             self._pulling.assets.release(container.uuid)
 
-    async def _adopt(self, container: Container, seen: EngineContainer) -> Container:
+    async def _adopt(
+        self, container: Container, seen: EngineContainer, exchange: Exchange
+    ) -> Container:
         """Take over what a launch that was cut short left behind."""
         if seen.state == "created":
+            await exchange.clear_way()
             try:
                 await self._engine.start(seen.id)
             except PortTaken:
                 await self._engine.remove(seen.id)
                 if _are_all_fixed(container):
                     raise
-                return await self._pull_and_start(container)
+                return await self._create_and_start(await self._pulling.ensure(container), exchange)
         adopted = await self._reconciler.reconcile(container.uuid)
         if adopted is None:
             raise LostRace(f"Container {container.uuid} was placed elsewhere meanwhile.")
         return adopted
 
-    async def _create_and_start(self, container: Container) -> Container:
+    async def _create_and_start(self, container: Container, exchange: Exchange) -> Container:
         volumes = await self._volumes.claim(container)
         if away := self._volumes.elsewhere(volumes):
             return await self._reconciler.evict(container, away)
@@ -162,6 +176,7 @@ class Launching:
                 mounts=mounts,
             )
             engine_id = await self._create(plan)
+            await exchange.clear_way()
             try:
                 container = await self._start(container, engine_id)
             except PortTaken:
@@ -207,7 +222,7 @@ class Launching:
             raise LostRace(f"Container {container.uuid} is not wanted any more.")
         return current
 
-    async def _fail(self, container: Container, reason: str) -> Container:
+    async def _fail(self, container: Container, reason: str, code: str) -> Container:
         container = await self._require_wanted(container)
         try:
             seen = await self._reconciler.find(container)
@@ -215,7 +230,15 @@ class Launching:
             seen = None
         if seen is not None:
             await self._reconciler.discard(seen)
-        return await self._containers.commit(container, moved(Status.FAILED, reason))
+        return await self._containers.commit(container, _failed(container, reason, code))
+
+
+def _failed(container: Container, reason: str, code: str) -> Change:
+    """Nothing is kept of one that was to replace another."""
+    change = moved(Status.FAILED, reason, {"failure": code})
+    if container.replaces is None:
+        return change
+    return replace(change, send=[*change.send, command("delete")])
 
 
 def _is_its_own(error: YardError) -> bool:

@@ -132,9 +132,15 @@ class EngineReconciler:
         """Somebody is at it, perhaps for as long as a pull takes, and will say how it ended."""
         return self._locks.is_locked(uuid)
 
-    async def inspect(self, uuid: str) -> EngineContainer | None:
-        """What the engine has under its name. Raises ForeignContainer."""
+    async def inspect(self, uuid: str, *, is_renamed: bool = True) -> EngineContainer | None:
+        """What the engine has of it. Raises ForeignContainer.
+
+        `is_renamed`: it may have a name of its owner's choice.
+        """
         seen = await self.engine.inspect(engine_plan.name_of(uuid, self.node.uuid))
+        if seen is None and is_renamed:
+            marked = {**self.node.labels, engine_plan.CONTAINER: uuid}
+            return next(iter(await self.engine.list(marked)), None)
         if seen is not None and not self.node.owns(seen):
             raise ForeignContainer(f"The name {seen.name} is held by a container of somebody else.")
         return seen
@@ -144,7 +150,8 @@ class EngineReconciler:
     async def find(self, container: Container) -> EngineContainer | None:
         """Its container on the engine, perhaps of an older launch. Raises ForeignContainer,
         Fenced."""
-        seen = await self.inspect(container.uuid)
+        is_renamed = container.spec.engine_name is not None
+        seen = await self.inspect(container.uuid, is_renamed=is_renamed)
         if seen is not None and engine_plan.fence_of(seen) > container.fence:
             raise Fenced(f"A newer launch of {container.uuid} is on this engine already.")
         return seen

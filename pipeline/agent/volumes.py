@@ -33,6 +33,10 @@ class NodeVolumes:
         wanted = container.spec.volumes
         return [await self._volumes.claim(container, each.path) for each in wanted]
 
+    async def give(self, container: Container, path: str) -> Volume:
+        """As `Volumes.claim`."""
+        return await self._volumes.claim(container, path)
+
     def elsewhere(self, volumes: Sequence[Volume]) -> str | None:
         """Why it cannot run here: somebody made one of them on another node. None when it can."""
         away = next((each for each in volumes if each.node != self._node.uuid), None)

@@ -30,6 +30,7 @@ from pipeline.agent.output import ContainerOutput
 from pipeline.agent.pulling import Pulling
 from pipeline.agent.reconciler import EngineReconciler, NodeContainers
 from pipeline.agent.registration import Registration, node_id
+from pipeline.agent.replacing import Replacing
 from pipeline.agent.sampling import Sampling
 from pipeline.agent.service import Agent, Watching
 from pipeline.agent.volumes import NodeVolumes
@@ -94,6 +95,7 @@ def build_agent(
     ending = Ending(reconciler, pulling, volumes)
     output = _output(reconciler, broker, settings)
     care = ContainerCare(reconciler, devices)
+    replacing = Replacing(reconciler, volumes, store, ask)
     retry_s = settings.restart_backoff_s
     restarts = Restarts(care.restart, node=uuid, retry_s=retry_s, clock=records.clock)
     probes = Probes(care, ask, node=uuid)
@@ -102,7 +104,7 @@ def build_agent(
         settings=settings,
         uuid=uuid,
         registration=registration,
-        launching=Launching(reconciler, pulling, volumes, devices, settings),
+        launching=Launching(reconciler, pulling, volumes, devices, replacing, settings),
         ending=ending,
         volumes=volumes,
         watching=Watching(reconciler, ending, care, output),

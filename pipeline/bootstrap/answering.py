@@ -9,8 +9,9 @@ from pipeline.adapters.grpc.client import GrpcModels
 from pipeline.adapters.http.guarded import GuardedHttp
 from pipeline.adapters.http.streaming import StreamingHttp
 from pipeline.adapters.store.readings import Readings
-from pipeline.containers.agent_requests import ContainerFiles, Exec, Logs
+from pipeline.containers.agent_requests import ContainerFiles, EngineNames, Exec, Logs
 from pipeline.containers.changes import OverdueContainers
+from pipeline.containers.finding import ContainerFinder
 from pipeline.containers.service import Containers
 from pipeline.deployments.activation import Activation
 from pipeline.deployments.autoscaler import Autoscaler
@@ -35,6 +36,8 @@ from pipeline.settings import Settings
 @dataclass(frozen=True, slots=True)
 class ContainerServices:
     service: Containers
+    finder: ContainerFinder
+    names: EngineNames
     logs: Logs
     exec: Exec
     overdue: OverdueContainers

@@ -30,14 +30,16 @@ from pipeline.bootstrap.answering import (
 )
 from pipeline.builds.publishing import Publishing
 from pipeline.builds.service import Builds
-from pipeline.containers.agent_requests import Exec, Logs
+from pipeline.containers.agent_requests import EngineNames, Exec, Logs
 from pipeline.containers.changes import OverdueContainers
+from pipeline.containers.finding import ContainerFinder
 from pipeline.containers.pulls import Pulls
 from pipeline.containers.service import Containers
 from pipeline.dead_letters.service import DeadLetters
 from pipeline.images import delivery_events
 from pipeline.images.ingest.ingest import Ingest
 from pipeline.images.ingest.service import Deliveries
+from pipeline.images.lookup import ImageLookup
 from pipeline.images.ownership import OwnRegistry
 from pipeline.images.removal import ImageRemoval
 from pipeline.images.service import Images
@@ -111,6 +113,7 @@ class RegistryServices:
 @dataclass(frozen=True, slots=True)
 class ImageServices:
     service: Images
+    lookup: ImageLookup
     validation: Validation
     ingest: Ingest
     deliveries: Deliveries
@@ -230,6 +233,7 @@ def images(
     fence = RegistryFence(records.store, settings.org, records.clock)
     return ImageServices(
         Images(records, secrets, own),
+        ImageLookup(records.store, client, secrets, own),
         Validation(records, client, secrets, own, timeout_s=settings.validation_timeout_s),
         ingest,
         Deliveries(records, ingest, fence, settings),
@@ -270,6 +274,8 @@ def containers(
     service = Containers(records, images, leases)
     return ContainerServices(
         service,
+        ContainerFinder(records.store),
+        EngineNames(bus),
         Logs(bus, records.store, StoredLogs(records.store)),
         Exec(bus, service),
         OverdueContainers(records, settings),

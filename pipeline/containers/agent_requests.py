@@ -40,6 +40,7 @@ LOGS: Final = "logs"
 PUT: Final = "put-inputs"
 GET: Final = "get-outputs"
 EXEC: Final = "exec"
+HELD: Final = "held"
 EXEC_MAX_S: Final = 3600
 IDLE_S: Final = 30
 """An agent that says nothing for this long, not even that it is alive, is taken for gone."""
@@ -95,6 +96,13 @@ class ExecEnd(Shape):
 
 
 ExecEntry: TypeAlias = ExecOutput | ExecEnd
+
+
+class HeldRequest(Shape):
+    """Whether an engine has a container called so, whoever made it."""
+
+    name: str = Field(max_length=255)
+    """Or its id, or the beginning of one."""
 
 
 class PutInputs(Shape):
@@ -200,6 +208,19 @@ class Exec:
             facts = end.model_dump() if end else {"exit_code": None, "timed_out": False}
             ended = self._containers.tell(caller, uuid, "exec.ended", **told, **facts)
             await concurrency.run_to_completion(ended)
+
+
+class EngineNames:
+    """What engines have that is nobody's business here, but in the way."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def is_held(self, node: str, name: str) -> bool:
+        """Raises BusUnavailable, EngineUnavailable."""
+        request = HeldRequest(name=name)
+        async with aclosing(_ask(self._bus, node, HELD, request)) as pieces:
+            return b"".join([piece async for piece in pieces]) == b"true"
 
 
 class ContainerFiles:

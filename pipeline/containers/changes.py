@@ -55,6 +55,8 @@ _UNCHECKED: Final = {
 _UNPLACED: Final = {"status": Status.REQUESTED.value}
 _WAITING: Final = _UNPLACED | {"queue_position": {"$gt": 0}}
 _UNENDED: Final = {"delete_volumes": True}
+_UP: Final = [Status.RUNNING.value, Status.UNHEALTHY.value]
+_UNEXCHANGED: Final = {"replaces": {"$gt": ""}, "status": {"$in": _UP}}
 _LAUNCHING: Final = {"status": {"$in": [status.value for status in LAUNCHING - {Status.REQUESTED}]}}
 
 
@@ -123,6 +125,8 @@ class OverdueContainers:
             await one_by_one(waiting, lambda each: self._remind(each, command("place")))
         ordered = await self._find(Container, _LAUNCHING, overdue)
         await one_by_one(ordered, lambda each: self._remind(each, node_order(VERBS[each.desired])))
+        halfway = await self._find(Container, _UNEXCHANGED, overdue)
+        await one_by_one(halfway, lambda each: self._remind(each, node_order("launch")))
         await one_by_one(await self._find(Container, _UNENDED, overdue), self._end_volumes)
 
     async def _find(self, kind: type[R], where: dict[str, Any], age: timedelta) -> list[R]:

@@ -49,6 +49,12 @@ def name_of(uuid: str, node: str) -> str:
     return f"my-{uuid}-{node[:8]}"
 
 
+def planned_name(record: Container, node: str) -> str:
+    """What it is created as; one that replaces another gets the name that it asks for after it."""
+    named = record.spec.engine_name if record.replaces is None else None
+    return named or name_of(record.uuid, node)
+
+
 def asset_key(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()
 
@@ -97,7 +103,7 @@ def plan(
     if spec.assets:
         ours[ASSETS] = ",".join(asset_key(asset.url) for asset in spec.assets)
     return LaunchPlan(
-        name=name_of(record.uuid, node.uuid),
+        name=planned_name(record, node.uuid),
         image=record.pull,
         command=tuple(spec.command),
         env=_environment(record),

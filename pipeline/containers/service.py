@@ -52,16 +52,21 @@ class Containers:
         *,
         key: str | None = None,
         replica_of: tuple[str, int] | None = None,
+        spec_hash: str | None = None,
     ) -> Container:
         """Record a container as REQUESTED and have it placed.
 
-        Idempotent per `key`. `replica_of`: the deployment, and its number there. Raises NotFound
-        for the image, NotReady and Conflict while it is not READY, InvalidInput, KeyReused,
-        QuotaExceeded, AlreadyExists when the name is taken.
+        Idempotent per `key`. `replica_of`: the deployment, and its number there. `spec_hash`: by
+        which the caller tells this spec from others, instead of ours. Raises NotFound for the
+        image, NotReady and Conflict while it is not READY, InvalidInput, KeyReused, QuotaExceeded,
+        AlreadyExists when the name is taken.
         """
         uuid = id_for(caller.org, Container.resource, key)
         try:
-            return await self._insert(await self._drafted(caller, spec, uuid, replica_of))
+            drafted = await self._drafted(caller, spec, uuid, replica_of)
+            if spec_hash is not None:
+                drafted = drafted.model_copy(update={"spec_hash": spec_hash})
+            return await self._insert(drafted)
         except YardError:
             # A repeat is answered as the first call was, whatever became of image or quota since.
             find = self._store.find_by_id
@@ -92,12 +97,38 @@ class Containers:
             created_by=caller.id,
         )
 
-    async def _insert(self, container: Container) -> Container:
+    async def replace(
+        self,
+        caller: Principal,
+        uuid: str,
+        spec: ContainerSpec,
+        *,
+        key: str | None = None,
+        spec_hash: str | None = None,
+    ) -> Container:
+        """Have a new container take the place of this one, on its node: it is made beside it, and
+        once it runs, and is healthy where it has a probe, the old one goes. Whatever fails leaves
+        the old one as it was.
+
+        What both need at once (a host port, a GPU, a volume) the old one gives up just before the
+        new one starts. Idempotent per `key`; `spec_hash` as in `run`. Raises as `run`, and
+        Conflict for one that is under way itself, being replaced, or a replica.
+        """
+        old = await self.get(caller, uuid)
+        _refuse_irreplaceable(old)
+        new = id_for(caller.org, Container.resource, key)
+        spec = spec.model_copy(update={"name": spec.name or old.name})
+        drafted = await self._drafted(caller, spec, new, None)
+        own = {"replaces": old.uuid, "spec_hash": spec_hash or drafted.spec_hash}
+        freed = 0 if old.status in OVER else old.spec.gpus or 0
+        more = Amounts(gpus=max(0, (drafted.spec.gpus or 0) - freed))
+        return await self._insert(drafted.model_copy(update=own), more)
+
+    async def _insert(self, container: Container, more: Amounts | None = None) -> Container:
         send = [event("requested"), command("place")]
         try:
-            async with self._quotas.admitted(
-                container.org, container.uuid, specs.amounts(container.spec)
-            ):
+            amounts = more or specs.amounts(container.spec)
+            async with self._quotas.admitted(container.org, container.uuid, amounts):
                 return await self._records.insert_once(container, send, actor=container.created_by)
         except AlreadyExists as taken:
             raise await self._name_taken(container, taken) from taken
@@ -214,6 +245,12 @@ class Containers:
                 break
         else:
             raise NotFound(f"There is no container {spec.ipc_with[:255]} to join (ipc_with).")
+        if found.spec.engine_name is not None:
+            raise InvalidInput(
+                f"The container {found.name} has a name of its own on its engine (engine_name):"
+                " none can join its memory.",
+                field="ipc_with",
+            )
         if found.spec.ipc is not Ipc.SHAREABLE:
             raise InvalidInput(
                 f"The container {found.name} does not share its memory: run it with ipc"
@@ -245,6 +282,11 @@ class Containers:
         return asked
 
     async def _name_taken(self, container: Container, taken: AlreadyExists) -> AlreadyExists:
+        if taken.facts.get("index") == "replaced_once":
+            told = (
+                f"The container {container.name} is being replaced already: try again afterwards."
+            )
+            return AlreadyExists(told, **taken.facts)
         alive = living(Status.DELETED, name=container.name)
         holder = await self._store.find_one(Container, org=container.org, where=alive)
         status = f" and is {holder.status}" if holder else ""
@@ -262,6 +304,7 @@ _AFRESH: Final[Mapping[str, Any]] = {
     "restarts": 0,
     "backoff_s": 0,
     "exit_code": None,
+    "failure": None,
     "refusals": {},
 }
 
@@ -274,6 +317,16 @@ def _refuse_ending(container: Container) -> None:
         raise Conflict(f"The container {container.name} is being deleted.")
     if container.desired is Desired.STOPPED and container.status not in _NOT_THERE:
         raise Conflict(f"The container {container.name} is being stopped: start it afterwards.")
+
+
+def _refuse_irreplaceable(old: Container) -> None:
+    """Raises Conflict."""
+    if old.deployment is not None:
+        raise Conflict(f"The container {old.name} is a replica: edit its deployment instead.")
+    if old.replaces is not None or old.desired is Desired.DELETED:
+        raise Conflict(f"The container {old.name} takes another one's place, or is being deleted.")
+    if old.status not in _UP | {Status.STOPPED, Status.FAILED}:
+        raise Conflict(f"The container {old.name} is {old.status}: wait until it runs.")
 
 
 def _is_asked(container: Container, desired: Desired) -> bool:

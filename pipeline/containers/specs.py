@@ -44,6 +44,7 @@ PyTorch. It is a limit that is used as it is needed, nothing is set aside for it
 SHM_MIN: Final = 2**16
 STOP_GRACE_MAX_S: Final = 3600
 MOUNTS_MAX: Final = 32
+ALIASES_MAX: Final = 32
 PATH_MAX_CHARS: Final = 1024
 URL_MAX_CHARS: Final = 4096
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -60,6 +61,8 @@ _OF_THE_ENGINE: Final = ("/dev", "/proc", "/sys")
 def require_container(spec: ContainerSpec) -> None:
     """Of the request as it came; `require_completed` looks at what the image adds to it."""
     require_env(spec.env)
+    if len(spec.aliases) > ALIASES_MAX:
+        raise InvalidInput(f"At most {ALIASES_MAX} aliases are kept.", field="aliases")
     require_labels(spec.labels, "labels")
     require_labels(spec.node_labels, "node_labels")
     for argument in spec.command:
@@ -94,7 +97,9 @@ def inherited(spec: ContainerSpec, image: Image) -> ContainerSpec:
     """The spec with what its image says where the caller said nothing."""
     defaults = image.defaults
     gpus = image.needs.gpus if defaults.gpus is None else defaults.gpus
-    ports = spec.ports or defaults.ports or exposed(image.needs)
+    ports = spec.ports
+    if spec.publish_exposed:
+        ports = ports or defaults.ports or exposed(image.needs)
     is_published = defaults.health and defaults.health.port in {port.internal for port in ports}
     given = {name: env_text(value) for name, value in defaults.env.items()}
     return spec.model_copy(

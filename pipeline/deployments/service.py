@@ -380,8 +380,9 @@ class Deployments:
     ) -> Template:
         """Of an image that is READY, by its uuid: a tag that moves on changes no replica."""
         prepared, image = await self._containers.prepared(caller, spec)
-        kept = {"image": image.uuid, "name": None, "restart": restart}
-        made = requests.made(prepared.model_copy(update=kept), self._records.clock())
+        kept = {"image": image.uuid, "restart": restart}
+        named = dict.fromkeys(("name", "engine_name"))
+        made = requests.made(prepared.model_copy(update=kept | named), self._records.clock())
         return made.model_copy(update={"generation": generation})
 
 

@@ -101,6 +101,15 @@ class Leases:
         ]
         return any(each is not None for each in freed)
 
+    async def hand_over(self, node: str, old: str, lease: Lease) -> bool:
+        """The container of this lease, which holds something there, holds it instead, and `old`
+        nothing any more. Idempotent; False when the container holds nothing, or for a newer launch.
+        """
+        held = _held_by(lease.container, lease.fence, None)
+        update = [_giving_back(old), _giving_back(lease.container), *_taking([lease])]
+        taken = await self._store.update(Node, node, org=EVERY_ORG, guard=held, update=update)
+        return taken is not None
+
     async def _holds(self, node: str, wanted: Lease) -> bool:
         found = await self._store.find_by_id(Node, node, org=EVERY_ORG)
         return found is not None and found.leases.get(wanted.container) == wanted

@@ -53,6 +53,12 @@ class Nodes:
             where["$or"] = [{"_id": {"$in": list(groups)}}, {label: {"$in": list(groups)}}]
         return await self._store.find(Node, org=EVERY_ORG, where=where, sort=())
 
+    async def all(self) -> Sequence[Node]:
+        """Those that are not deleted."""
+        return await self._store.find(
+            Node, org=EVERY_ORG, where=living(NodeStatus.DELETED), sort=()
+        )
+
     async def get(self, caller: Principal, uuid: str) -> Node:
         """As `get_living`."""
         return await get_living(self._store, Node, uuid, org=EVERY_ORG)

@@ -173,6 +173,12 @@ class Organisations:
             self._uuids[slug] = await uuid_of(self._store, slug)
         return self._uuids[slug]
 
+    async def known(self, text: str) -> str | None:
+        """The slug of the organisation whose slug or UUID this is; None of any other text."""
+        where = {"$or": [{"slug": text}, {"_id": text.lower()}]}
+        found = await self._store.find_one(Organisation, org=EVERY_ORG, where=where)
+        return None if found is None else found.slug
+
     async def slug_of(self, uuid: str) -> str:
         """The reverse. Raises NotFound."""
         return (await self._store.get(Organisation, uuid.lower(), org=EVERY_ORG)).slug

@@ -46,6 +46,8 @@ class Pending:
     choice: Choice | None = None
     lease: Lease | None = None
     refusal: YardError | None = None
+    kept: tuple[str, ...] = ()
+    """GPUs of the container that it replaces."""
 
     @property
     def turn(self) -> Turn:
@@ -100,7 +102,8 @@ class Loading:
         for pending in batch.pending:
             image = by_image.get((pending.container.org, pending.container.image))
             try:
-                pending.wants = await self._wants(pending.container, image)
+                wants = await self._wants(pending.container, image)
+                pending.wants, pending.kept = await self._beyond(pending.container, wants)
             except YardError as error:
                 pending.refusal = error
 
@@ -131,6 +134,25 @@ class Loading:
         if wants.node not in (None, joined.node, name):
             raise CannotPlace(f"{joined.name}, whose memory it joins, runs on {name}.")
         return replace(wants, node=joined.node)
+
+    async def _beyond(
+        self, container: Container, wants: ResourceRequest
+    ) -> tuple[ResourceRequest, tuple[str, ...]]:
+        """Where it replaces another: on its node, and what that one does not hold there.
+
+        Raises CannotPlace where it may not run there.
+        """
+        if container.replaces is None:
+            return wants, ()
+        old = await self._store.find_by_id(Container, container.replaces, org=container.org)
+        if old is None or old.node is None or old.status is Status.DELETED:
+            return wants, ()
+        node = self._view.capacity.get(old.node)
+        if wants.node not in (None, old.node, old.node_name):
+            raise CannotPlace(f"{old.name}, which it replaces, is on {old.node_name}.")
+        if node is None or (lease := node.leases.get(old.uuid)) is None:
+            return replace(wants, node=old.node), ()
+        return planning.beyond(wants, lease, node)
 
     async def _with_volumes(self, container: Container, wants: ResourceRequest) -> ResourceRequest:
         """What it keeps is used where it lies.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from pipeline.oci import image_needs
 from pipeline.oci.dotted_versions import parse, require_versions
-from pipeline.placement.eligibility import ResourceRequest, available
+from pipeline.placement.eligibility import ResourceRequest, available, suits
 from schemas.container import ContainerSpec
 from schemas.image import Image, Needs
 from schemas.node import Gpu, Lease, Node
@@ -84,6 +84,28 @@ def signature(request: ResourceRequest) -> tuple[Any, ...]:
         request.host_ports,
         request.digest,
     )
+
+
+def beyond(
+    request: ResourceRequest, old: Lease, node: Node
+) -> tuple[ResourceRequest, tuple[str, ...]]:
+    """What it takes besides what `old` holds on the node, and which GPUs of that it takes over."""
+    devices = {gpu.uuid: gpu for gpu in node.inventory.gpus}
+    fitting = [
+        gpu
+        for gpu in old.gpus
+        if gpu in devices and devices[gpu].healthy and suits(request, devices[gpu], node)
+    ]
+    kept = tuple(fitting[: request.gpus])
+    more = replace(
+        request,
+        gpus=request.gpus - len(kept),
+        memory_bytes=max(0, request.memory_bytes - old.memory_bytes),
+        cpus=max(0.0, request.cpus - old.cpus),
+        host_ports=tuple(port for port in request.host_ports if port not in old.host_ports),
+        node=node.uuid,
+    )
+    return more, kept
 
 
 def without(node: Node, container: str) -> Node:

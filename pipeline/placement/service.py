@@ -17,7 +17,7 @@ from pipeline.placement.line import Line
 from pipeline.placement.node_view import NodeView
 from pipeline.placement.planner import Planner
 from pipeline.records.kernel import Change, Records, Rewrite
-from pipeline.records.messages import event
+from pipeline.records.messages import command, event
 from pipeline.telemetry import current_cause
 from schemas.base import Progress
 from schemas.container import Container
@@ -251,9 +251,12 @@ class Placement:
         if is_known and place == container.queue_position:
             return
         values = {"refusals": refusals, "queue_position": place}
+        failure = {} if is_waiting else {"failure": error.code}
         is_told = not is_known or (place or 0) <= NEAR
         send = [event(kind, **values)] if is_told else []
-        change = Change(values, status, error.message, send)
+        if failure and container.replaces is not None:
+            send.append(command("delete"))
+        change = Change({**values, **failure}, status, error.message, send)
         await self._records.commit(container, change, actor=PLACER)
         self._line.look_again()
 
@@ -266,14 +269,14 @@ def _rewrite(leased: Pending) -> Rewrite[Container]:
         "node": node.uuid,
         "node_name": node.name,
         "fence": lease.fence,
-        "gpus": lease.gpus,
+        "gpus": [*leased.kept, *lease.gpus],
         "was_placed": True,
         "queue_position": None,
         "refusals": {},
         # That of an earlier launch, on another node, says nothing about this one.
         "progress": Progress(),
     }
-    placed = event("placed", gpus=lease.gpus, fence=lease.fence)
+    placed = event("placed", gpus=values["gpus"], fence=lease.fence)
     send = [placed, node_order("launch")]
     change = Change(values, status=Status.PLACED, reason=None, send=send)
     causes = (ask.cause for ask in leased.asks)

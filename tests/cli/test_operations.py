@@ -158,6 +158,18 @@ NO_COMMAND = {
     "models_create_model_repo": "another form of what `images add` does",
     "models_get_model_repos": "another form of what `images list` and `images show` show",
     "models_delete_model_repo": "another form of what `images delete` does",
+    "container_svc_run_container": "another form of what `containers run` does",
+    "container_svc_run_container_by_post": "another form of what `containers run` does",
+    "container_svc_stop_container": "another form of what `containers stop` does",
+    "container_svc_remove_container": "another form of what `containers delete` does",
+    "container_svc_restart_container": "another form of what `containers restart` does",
+    "container_svc_list_containers": "another form of what `containers list` shows",
+    "container_svc_is_running": "another form of what `containers show` shows",
+    "container_svc_get_daemon_info": "another form of what `nodes list` shows",
+    "container_svc_get_host": "another form of what `nodes show` shows",
+    "container_svc_is_image_pullable": "`images add` says the same, and why not",
+    "container_svc_get_operation": "another form of what `containers show` shows",
+    "user_svc_log_in": "another form of what `login` does",
     "deployments_create_private_deployment": "what `deployments create --gpu-model` does",
     "deployments_create_byoc_deployment": "what `deployments create --node-group` does",
     "deployments_list_model_deployments": "another form of what `deployments list` shows",
@@ -253,6 +265,7 @@ def test_the_command_of_an_operation_asks_for_it(
 
 OF_A_CONTAINER = (
     *("-e A=B", "-p 8000:80", "--gpus 1", "--gpu-model m", "--memory-mib 1"),
+    *("--alias a", "--engine-name e", "--only-given-ports"),
     *("--cpus 1", "--node n", "--node-label a=b", "--node-group g", "-l a=b", "--shm-size 1g"),
     *(
         "--ulimit core=1",

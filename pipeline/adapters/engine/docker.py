@@ -268,6 +268,12 @@ class DockerEngine:
                 "POST", f"{_at(id)}/stop", pool="waits", extra_s=grace_s, params=params
             )
 
+    async def rename(self, id: str, name: str) -> None:
+        try:
+            await self._link.call("POST", f"{_at(id)}/rename", params={"name": name})
+        except AlreadyExists as taken:
+            raise ForeignContainer(f"The name {name} is held by another container.") from taken
+
     async def remove(self, id: str) -> None:
         """With its anonymous volumes. Returns when the name is free again."""
         try:

@@ -105,7 +105,14 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
             only={
                 "status": _living(ContainerStatus),
                 "desired": {"$in": [Desired.RUNNING.value, Desired.STOPPED.value]},
+                "replaces": None,
             },
+        ),
+        Index(
+            "replaced_once",
+            _ascending("replaces", "org"),
+            unique=True,
+            only={**_set("replaces"), "status": _living(ContainerStatus)},
         ),
         Index(
             "waiting",
@@ -119,6 +126,9 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         ),
         Index("node_status", _ascending("node", "status")),
         Index("image_status", _ascending("image", "status")),
+        Index("aliases", _ascending("spec.aliases", "org"), only=_present("spec.aliases.0")),
+        Index("hash", _ascending("spec_hash", "org")),
+        Index("engine", _ascending("engine_id", "org"), only=_set("engine_id")),
         Index("deployment", _ascending("deployment", "status"), only=_set("deployment")),
         Index("drained", _ascending("drain_until"), only={"drain_until": {"$gt": SOME_TIME}}),
         Index("unordered_ends", _ascending("updated_at"), only={"delete_volumes": True}),
