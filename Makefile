@@ -64,7 +64,7 @@ $(VENV)/.local: requirements-local.txt pyproject.toml deploy/setup.sh
 	deploy/setup.sh run $(VENV)
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml deploy/setup.sh tests/clients/tus/package-lock.json
+$(VENV)/.dev: requirements-dev.txt pyproject.toml deploy/setup.sh tests/clients/tus/package-lock.json tests/clients/onebackend/package-lock.json
 	deploy/setup.sh dev $(VENV)
 	touch $@ $(VENV)/.local
 

@@ -12,8 +12,17 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import activation, dashboard, imported_containers, models, operations, registry_db, yard
-from api.http.middleware import HeadAsGet, Methods, RequestIds, SpeaksForTus
+from api import (
+    activation,
+    container_svc,
+    dashboard,
+    imported_containers,
+    models,
+    operations,
+    registry_db,
+    yard,
+)
+from api.http.middleware import HeadAsGet, Methods, OpenToScripts, RequestIds, SpeaksForTus
 from api.http.problem_details import ErrorRenderers, Unforeseen, install
 from api.operations import docs
 from api.operations.monitoring import Counted, Metrics
@@ -26,7 +35,10 @@ from pipeline.uploads import tus
 
 log = logging.getLogger(__name__)
 
-DOORS = (yard, models, registry_db, imported_containers, activation, operations, dashboard)
+DOORS = (
+    *(yard, models, registry_db, imported_containers, container_svc),
+    *(activation, operations, dashboard),
+)
 """Each mounts its routes and says how its failures look."""
 
 READABLE = (
@@ -63,6 +75,7 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     methods = app.state.methods = Methods(app)
     install(app, renderers, methods)
     app.user_middleware = [
+        Middleware(OpenToScripts, prefixes=container_svc.PREFIXES),
         *_other_origins(settings),
         Middleware(SpeaksForTus, prefix=uploads.PREFIX),
         Middleware(RequestIds),

@@ -84,3 +84,17 @@ def _read(source: IO[bytes], name: str) -> bytes | Iterable[bytes]:
     if len(begun) <= MEASURED_BYTES:
         return begun
     return chain([begun], iter(partial(source.read, PIECE_BYTES), b""))
+
+
+def published(text: str) -> dict[str, Any]:
+    """The port that `[HOST:]CONTAINER[/udp]` means. Exits for what is none."""
+    mapping, _, protocol = text.partition("/")
+    host, _, internal = mapping.rpartition(":")
+    if not _is_port(internal) or not _is_port(host or "0") or not int(internal):
+        refuse(f"{text!r} is not [HOST:]CONTAINER[/udp].", "Ports go from 1 to 65535.")
+    return {"internal": int(internal), "host": int(host or 0), "protocol": protocol or "tcp"}
+
+
+def _is_port(text: str) -> bool:
+    # Other digits than ASCII ones count as digits, too, and thousands of them are no number.
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 2**16

@@ -121,9 +121,11 @@ install_python_packages() {
 # What others wrote for node, to be run against ours: by version and hash, from whatever mirror.
 install_node_packages() {
     say "Installing node packages of $1"
-    mkdir -p "$venv/tus"
-    cp "$1/package.json" "$1/package-lock.json" "$venv/tus/"
-    npm ci --prefix "$venv/tus" --ignore-scripts --no-audit --no-fund --silent
+    local folder
+    folder=$venv/$(basename "$1")
+    mkdir -p "$folder"
+    cp "$1/package.json" "$1/package-lock.json" "$folder/"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent
 }
 
 needs=("${run_needs[@]}")
@@ -136,4 +138,7 @@ mapfile -t packages < <(missing_packages "${needs[@]}")
 install_packages "${packages[@]}"
 make_venv
 install_python_packages "$requirements"
-test "$purpose" != dev || install_node_packages tests/clients/tus
+if test "$purpose" = dev; then
+    install_node_packages tests/clients/tus
+    install_node_packages tests/clients/onebackend
+fi

@@ -44,6 +44,7 @@ AS_ONE = (
     "tests/connected/models",
     "tests/connected/registries",
     "tests/connected/imported_containers",
+    "tests/connected/container_svc",
     "tests/connected/archives",
 )
 """Folders whose files share a system of processes: one runner has them all, and starts it once."""

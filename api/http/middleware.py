@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
 from functools import cached_property
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,6 +87,45 @@ class SpeaksForTus:
             if scope["method"] == "POST" and asked.upper() in self.OVERRIDES:
                 scope["method"] = asked.upper()
         await self._app(scope, receive, send)
+
+
+class OpenToScripts:
+    """Lets scripts of any origin call what lies below `prefixes`: they bring tokens, no cookies."""
+
+    def __init__(self, app: ASGIApp, prefixes: Collection[str]) -> None:
+        self._app = app
+        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not f"{scope['path']}/".startswith(self._prefixes):
+            await self._app(scope, receive, send)
+            return
+        origin = Headers(scope=scope).get("origin", "*")
+        if scope["method"] == "OPTIONS":
+            await _allowing(Response("{}", 200, media_type="application/json"), origin)(
+                scope, receive, send
+            )
+            return
+
+        async def opened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _allow(MutableHeaders(scope=message), origin)
+            await send(message)
+
+        await self._app(scope, receive, opened)
+
+
+def _allowing(response: Response, origin: str) -> Response:
+    _allow(response.headers, origin)
+    return response
+
+
+def _allow(headers: MutableHeaders, origin: str) -> None:
+    headers["Access-Control-Allow-Origin"] = origin
+    headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
+    headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, OPTIONS"
+    headers.add_vary_header("Origin")
+    del headers["Access-Control-Allow-Credentials"]
 
 
 HEADER: Final = "x-request-id"

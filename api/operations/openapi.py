@@ -49,6 +49,7 @@ _TAGS = [
         "name": "imported containers",
         "description": "Images and deployments, in words of their own.",
     },
+    {"name": "container service", "description": "Containers of nodes, for clients of 1Backend."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]
 _GENERIC = ("HTTPValidationError", "ValidationError")

@@ -25,6 +25,7 @@ from cli.console import (
     refuse,
     short_id,
 )
+from cli.content import published
 from cli.probes import finite, probed
 from cli.progress import follow, has_settled
 
@@ -74,20 +75,14 @@ def _placed(
         float, typer.Option(min=0, callback=finite, help="At most. Default: --cpus.")
     ] = 0,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
-    node_label: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE that the node must have.")
-    ] = None,
+    node_label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of the node.")] = None,
     node_group: Annotated[
         list[str] | None, typer.Option(help="A node's UUID, or its label group: only on these.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name to find it by.")] = None,
-    engine_name: Annotated[
-        str | None, typer.Option(help="What its engine calls it, instead of a name of ours.")
-    ] = None,
-    only_given_ports: Annotated[
-        bool, typer.Option("--only-given-ports", help="Publish none that the image exposes.")
-    ] = False,
+    engine_name: Annotated[str | None, typer.Option(help="What its engine calls it.")] = None,
+    only_ports: Annotated[bool, typer.Option("--only-given-ports", help="No others.")] = False,
     on_node_loss: Annotated[
         str | None, typer.Option(help="replace it elsewhere, or wait for the node.")
     ] = None,
@@ -99,7 +94,7 @@ def _placed(
     """What it is given, and where."""
     return given(
         env=pairs(env),
-        ports=list(map(_port, port or [])),
+        ports=list(map(published, port or [])),
         gpus=gpus,
         gpu_model=gpu_model,
         resources={
@@ -113,7 +108,7 @@ def _placed(
         labels=pairs(label) or None,
         aliases=alias or None,
         engine_name=engine_name,
-        publish_exposed=False if only_given_ports else None,
+        publish_exposed=False if only_ports else None,
         on_node_loss=on_node_loss,
         priority=priority,
     )
@@ -288,19 +283,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not found or not key:
         refuse(f"{text!r} is not KEY=VALUE")
     return key, value
-
-
-def _port(text: str) -> dict[str, Any]:
-    mapping, _, protocol = text.partition("/")
-    host, _, internal = mapping.rpartition(":")
-    if not _is_port(internal) or not _is_port(host or "0") or not int(internal):
-        refuse(f"{text!r} is not [HOST:]CONTAINER[/udp].", "Ports go from 1 to 65535.")
-    return {"internal": int(internal), "host": int(host or 0), "protocol": protocol or "tcp"}
-
-
-def _is_port(text: str) -> bool:
-    # Other digits than ASCII ones count as digits, too, and thousands of them are no number.
-    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 2**16
 
 
 def _gpus(item: dict[str, Any]) -> str:

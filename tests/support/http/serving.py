@@ -15,9 +15,14 @@ DEADLINE_S = 10
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[tuple[Server, str]]:
-    """The server and its address. `settings.api_port` 0 takes a free port."""
+async def serving(
+    app: FastAPI, settings: Settings, *, is_open: bool = False
+) -> AsyncIterator[tuple[Server, str]]:
+    """The server and its address. `settings.api_port` 0 takes a free port. `is_open`: somebody else
+    has opened the services of the application, and closes them."""
     running = server(app, settings)
+    if is_open:
+        running.config.lifespan = "off"
     task = asyncio.create_task(running.serve())
     try:
         async with asyncio.timeout(DEADLINE_S):

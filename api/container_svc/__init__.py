@@ -1,0 +1,17 @@
+"""The door of the container service."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from api.container_svc import answers, containers, login, logs, nodes, system
+from api.http.problem_details import ErrorRenderers
+
+PREFIXES = (nodes.PREFIX, login.PREFIX)
+
+
+def mount(app: FastAPI, renderers: ErrorRenderers) -> None:
+    for router in (containers.router, logs.router, system.router, login.router):
+        app.include_router(router)
+    for prefix in PREFIXES:
+        renderers.register(prefix, answers.render)
