@@ -115,6 +115,7 @@ for command in (access.login, access.logout, access.whoami, events.events):
     app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
 images.app.command("build")(builds.build)
+app.command(rich_help_panel=USE_IT)(nodes.top)
 for name, group in {
     "images": images.app,
     "builds": builds.app,

@@ -190,6 +190,9 @@ class EngineUse:
     """Without files that are merely cached."""
     memory_limit_bytes: int
     """Its own, or what the machine has."""
+    network_received_bytes: int = 0
+    """Since its start, as `network_sent_bytes`."""
+    network_sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

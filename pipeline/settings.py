@@ -193,7 +193,7 @@ class Settings(BaseSettings):
     figures_interval_s: float = Field(default=2, gt=0, le=30)
     """How often a gateway says how much its deployments are called."""
     samples_interval_s: float = Field(default=10, gt=0, le=60)
-    """How often an agent measures the replicas whose deployments are scaled by what they use."""
+    """How often an agent measures what its containers use."""
     autoscale_interval_s: float = Field(default=5, gt=0, le=300)
     """How often workers look whether deployments need more replicas, or fewer."""
 

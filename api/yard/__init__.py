@@ -29,6 +29,7 @@ ROUTERS = (
     uploads.router,
     uploads.open_router,
     containers.router,
+    containers.stats,
     container_streams.router,
     volumes.router,
     deployments.router,

@@ -29,12 +29,14 @@ from api.http.answers import (
 from api.http.auth import GuardedRoute, HubDep, ServicesDep, needs
 from api.http.problem_details import problems
 from api.yard.views import ContainerView, container_json
+from pipeline.containers.usage import ContainerUse
 from pipeline.records.idempotency import id_for, new_id
 from schemas.access import Permission, Principal
 from schemas.container import Container, ContainerSpec
 from schemas.states import ContainerStatus as Status
 
 router = APIRouter(prefix="/yard/v1/containers", tags=["containers"], route_class=GuardedRoute)
+stats = APIRouter(prefix="/yard/v1/stats", tags=["containers"], route_class=GuardedRoute)
 
 Viewer = Annotated[Principal, needs(Permission.CONTAINER_VIEW)]
 Runner = Annotated[Principal, needs(Permission.CONTAINER_RUN)]
@@ -249,3 +251,25 @@ def _is_stopped(container: Container) -> bool:
 
 def _is_deleted(container: Container) -> bool:
     return container.status is Status.DELETED
+
+
+@stats.get("", responses={200: {"model": PageView[ContainerUse]}, **problems(422, 503)})
+async def list_stats(
+    request: Request, caller: Viewer, yard: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """CPUs, memory, network and GPUs that the containers use which run; newest first.
+
+    Agents measure every few seconds (`age_s`); what is `null` was not measured yet.
+    """
+    page = await yard.containers.usage.list(caller, limit=limit, cursor=cursor)
+    return page_response(page, _use_json, request=request, caller=caller)
+
+
+@router.get("/{uuid}/stats", responses={200: {"model": ContainerUse}, **problems(404, 409, 503)})
+async def get_stats(uuid: str, caller: Viewer, yard: ServicesDep) -> ContainerUse:
+    """What one container uses; what is `null` was not measured yet."""
+    return await yard.containers.usage.get(caller, uuid)
+
+
+def _use_json(use: ContainerUse, caller: Principal) -> bytes:
+    return use.model_dump_json().encode()

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client, Named, SeveralNamed
-from cli.console import AsJson, Limit, age, as_document, field, for_each, json_or_table, size
+from cli.console import (
+    ID,
+    AsJson,
+    AsJsonOrTable,
+    Limit,
+    age,
+    as_document,
+    field,
+    for_each,
+    json_or_table,
+    size,
+)
 
 app = typer.Typer(no_args_is_help=True, help="The machines that run containers.")
 
@@ -22,6 +33,19 @@ COLUMNS = [
     ("ENGINE", field("inventory.engine_version")),
     ("BEAT", age("last_heartbeat")),
     ("REASON", field("reason")),
+]
+USES = [
+    ("CONTAINER", field("name")),
+    (ID, field("container")),
+    ("NODE", field("node_name")),
+    ("CPUS", lambda item: _rounded(item["cpus"], "")),
+    ("MEMORY", size("memory_bytes")),
+    ("OF", size("memory_limit_bytes")),
+    ("RECEIVED", size("network_received_bytes")),
+    ("SENT", size("network_sent_bytes")),
+    ("GPUS", lambda item: len(item["gpus"]) or None),
+    ("GPU", lambda item: _rounded(item["gpu_percent"], "%")),
+    ("GPU MEMORY", lambda item: _rounded(item["gpu_memory_percent"], "%")),
 ]
 _DRAINING = "draining: modelyard nodes show {node} says what is left"
 
@@ -96,6 +120,33 @@ def delete(nodes: SeveralNamed) -> None:
     For instance: modelyard nodes delete gpu-1 gpu-2
     """
     for_each(nodes, partial(_ask, Client(), "DELETE", "", "deleted"))
+
+
+def top(
+    container: Annotated[str | None, typer.Argument(help="Only this one: name or ID.")] = None,
+    limit: Limit = 50,
+    as_json: AsJsonOrTable = False,
+) -> None:
+    """What nodes have, and what containers use of it that run.
+
+    For instance: modelyard top --limit 10
+    """
+    client = Client()
+    if container:
+        use = client.call("GET", client.path_to("containers", container) + "/stats")
+        json_or_table([use], USES, as_json=as_json)
+        return
+    uses = client.pages("/stats", limit=limit)
+    nodes = client.pages("/nodes", limit=limit)
+    if as_json:
+        as_document({"nodes": nodes, "containers": uses})
+        return
+    json_or_table(nodes, COLUMNS, as_json=False)
+    json_or_table(uses, USES, as_json=False)
+
+
+def _rounded(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{value:.2f}".rstrip("0").rstrip(".") + unit
 
 
 def _ask(client: Client, method: str, what: str, done: str, node: str) -> str:

@@ -1,10 +1,12 @@
-"""What replicas on this node use, for deployments that are scaled by it; no other is looked at."""
+"""What containers on this node use: for whoever looks, and for deployments scaled by it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.adapters.store.readings import Readings, Source
 from pipeline.adapters.store.store import EVERY_ORG, Store
@@ -19,8 +21,25 @@ from schemas.states import ContainerStatus
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Of one container at one moment."""
+
+    use: EngineUse
+    before: EngineUse | None
+    """Of the look before, if it was the same run's."""
+    gpus: Sequence[GpuUse]
+
+    @property
+    def busy_cpus(self) -> float | None:
+        use, before = self.use, self.before
+        if before is None or use.at_ns <= before.at_ns or use.cpu_ns < before.cpu_ns:
+            return None
+        return (use.cpu_ns - before.cpu_ns) / (use.at_ns - before.at_ns)
+
+
 class Sampling:
-    """Publishes percents by container (`Metric`), of the replicas that are up."""
+    """Publishes what containers use that are up, and percents (`Metric`) of replicas among them."""
 
     def __init__(
         self, store: Store, engine: Engine, devices: Devices, *, node: str, interval_s: float
@@ -33,6 +52,8 @@ class Sampling:
         self._interval_s = interval_s
         self._before: dict[str, EngineUse] = {}
         """By container: what it uses of CPUs is what came since."""
+        self._told: set[Source] = set()
+        """What was not empty the last time."""
 
     async def run(self) -> None:
         """Until cancelled. While engine or store are away, nothing is told."""
@@ -40,25 +61,45 @@ class Sampling:
             try:
                 await self.sample()
             except YardError as error:
-                log.warning("what replicas use is not told: %s", error.message)
+                log.warning("what containers use is not told: %s", error.message)
             await asyncio.sleep(self._interval_s)
 
     async def sample(self) -> None:
-        """Once: one look at the engine for each replica. Raises StoreUnavailable, EngineError."""
-        replicas = await self._replicas()
-        before, self._before = self._before, {}
-        figures = {each.uuid: await self._figures(each, before.get(each.uuid)) for each in replicas}
-        if figures or before:
-            await self._readings.publish(Source.NODE, self._node, figures)
-
-    async def _replicas(self) -> list[Container]:
-        """Those that run here and whose deployment is scaled by what they use."""
-        where = {
-            "node": self._node,
-            "status": ContainerStatus.RUNNING.value,
-            "deployment": {"$gt": ""},
+        """Once: one look at the engine for each container. Raises StoreUnavailable, EngineError."""
+        containers = await self._containers()
+        samples: dict[str, Sample] = {}
+        for each in containers:
+            if (sample := await self._look(each)) is not None:
+                samples[each.uuid] = sample
+        self._before = {uuid: sample.use for uuid, sample in samples.items()}
+        await self._publish(Source.CONTAINERS, {u: shown(each) for u, each in samples.items()})
+        scaled = await self._scaled(containers)
+        percents = {
+            each.uuid: figures(samples[each.uuid], each.spec.resources.most_cpus)
+            if each.uuid in samples
+            else {}
+            for each in scaled
         }
-        replicas = await self._store.find(Container, org=EVERY_ORG, where=where, sort=())
+        await self._publish(Source.NODE, percents)
+
+    async def _publish(self, source: Source, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Nothing of nobody is told once."""
+        if found or source in self._told:
+            await self._readings.publish(source, self._node, found)
+        self._told = self._told | {source} if found else self._told - {source}
+
+    async def _containers(self) -> list[Container]:
+        up = [ContainerStatus.RUNNING.value, ContainerStatus.UNHEALTHY.value]
+        where = {"node": self._node, "status": {"$in": up}}
+        return await self._store.find(Container, org=EVERY_ORG, where=where, sort=())
+
+    async def _scaled(self, containers: Sequence[Container]) -> list[Container]:
+        """Replicas whose deployment is scaled by what they use."""
+        replicas = [
+            each
+            for each in containers
+            if each.deployment and each.status is ContainerStatus.RUNNING
+        ]
         uuids = {each.deployment for each in replicas}
         if not uuids:
             return []
@@ -67,34 +108,46 @@ class Sampling:
         scaled = {each.uuid for each in found if each.is_scaled_by(USES)}
         return [each for each in replicas if each.deployment in scaled]
 
-    async def _figures(self, replica: Container, before: EngineUse | None) -> dict[str, float]:
-        use = await self._engine.use(engine_plan.name_of(replica.uuid, self._node))
-        figures = {} if use is None else percents(use, before, replica.spec.resources.most_cpus)
-        if use is not None:
-            self._before[replica.uuid] = use
-        if replica.gpus:
-            figures |= await self._gpu_figures(replica.gpus)
-        return figures
+    async def _look(self, container: Container) -> Sample | None:
+        use = await self._engine.use(engine_plan.name_of(container.uuid, self._node))
+        if use is None:
+            return None
+        gpus = await self._gpus(container.gpus) if container.gpus else ()
+        return Sample(use, self._before.get(container.uuid), gpus)
 
-    async def _gpu_figures(self, gpus: Sequence[str]) -> dict[str, float]:
+    async def _gpus(self, gpus: Sequence[str]) -> Sequence[GpuUse]:
         try:
-            uses = await self._devices.use(gpus)
+            return list(await self._devices.use(gpus))
         except GpusUnreadable as error:
             log.warning("%s", error.message)
-            return {}
-        return gpu_percents(uses)
+            return ()
 
 
-def percents(use: EngineUse, before: EngineUse | None, cpus: float) -> dict[str, float]:
-    """Of what it may use. `cpus` that it may use; 0: all of the machine's.
+def shown(sample: Sample) -> dict[str, float]:
+    """What `pipeline.containers.usage` tells."""
+    use, gpus = sample.use, gpu_percents(sample.gpus)
+    told = {
+        "cpus": sample.busy_cpus,
+        "memory_bytes": use.memory_bytes,
+        "memory_limit_bytes": use.memory_limit_bytes,
+        "network_received_bytes": use.network_received_bytes,
+        "network_sent_bytes": use.network_sent_bytes,
+        "gpu_percent": gpus.get(Metric.GPU),
+        "gpu_memory_percent": gpus.get(Metric.GPU_MEMORY),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def figures(sample: Sample, cpus: float) -> dict[str, float]:
+    """Percents of what a replica may use. `cpus` that it may use; 0: all of the machine's.
 
     CPUs are told when there is something before, of the same run, to compare with.
     """
+    use, busy = sample.use, sample.busy_cpus
     found = {str(Metric.MEMORY): 100 * use.memory_bytes / use.memory_limit_bytes}
-    if before is not None and use.at_ns > before.at_ns and use.cpu_ns >= before.cpu_ns:
-        busy = (use.cpu_ns - before.cpu_ns) / (use.at_ns - before.at_ns)
+    if busy is not None:
         found[str(Metric.CPU)] = 100 * busy / (cpus or use.cpus)
-    return found
+    return found | gpu_percents(sample.gpus)
 
 
 def gpu_percents(uses: Collection[GpuUse]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pipeline.containers.agent_requests import ContainerFiles, EngineNames, Exec
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.finding import ContainerFinder
 from pipeline.containers.service import Containers
+from pipeline.containers.usage import Usage
 from pipeline.deployments.activation import Activation
 from pipeline.deployments.autoscaler import Autoscaler
 from pipeline.deployments.draining import DrainingNodes
@@ -40,6 +41,7 @@ class ContainerServices:
     names: EngineNames
     logs: Logs
     exec: Exec
+    usage: Usage
     overdue: OverdueContainers
 
 

@@ -35,6 +35,7 @@ from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.finding import ContainerFinder
 from pipeline.containers.pulls import Pulls
 from pipeline.containers.service import Containers
+from pipeline.containers.usage import Usage
 from pipeline.dead_letters.service import DeadLetters
 from pipeline.images import delivery_events
 from pipeline.images.ingest.ingest import Ingest
@@ -278,6 +279,7 @@ def containers(
         EngineNames(bus),
         Logs(bus, records.store, StoredLogs(records.store)),
         Exec(bus, service),
+        Usage(records.store, service),
         OverdueContainers(records, settings),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.agent.sampling import gpu_percents, percents
+from pipeline.agent.sampling import Sample, figures, gpu_percents, shown
 from pipeline.ports import EngineUse, GpuUse
 
 SECOND = 10**9
@@ -28,7 +28,7 @@ def use(at_s: float, cpu_s: float, memory_bytes: int = 25) -> EngineUse:
 def test_cpus_are_told_since_the_look_before(
     before: EngineUse | None, cpus: float, told: float | None
 ) -> None:
-    assert percents(use(10, 30), before, cpus) == {
+    assert figures(Sample(use(10, 30), before, ()), cpus) == {
         "memory": 25,
         **({} if told is None else {"cpu": told}),
     }
@@ -47,3 +47,14 @@ def test_gpus_of_a_replica_are_told_when_all_of_them_tell(
     uses: list[GpuUse], told: dict[str, float]
 ) -> None:
     assert gpu_percents(uses) == told
+
+
+def test_what_is_not_known_is_not_shown() -> None:
+    assert shown(Sample(use(10, 30), None, ())) == {
+        "memory_bytes": 25,
+        "memory_limit_bytes": 100,
+        "network_received_bytes": 0,
+        "network_sent_bytes": 0,
+    }
+    full = shown(Sample(use(10, 30), use(0, 10), [GpuUse(90, 20)]))
+    assert (full["cpus"], full["gpu_percent"], full["gpu_memory_percent"]) == (2, 90, 20)

@@ -51,6 +51,8 @@ COMMANDS = {
     "restart_container": f"containers restart {ID}",
     "call_container": f"containers call {ID}",
     "run_command": f"containers exec {ID} -- ls",
+    "list_stats": "top",
+    "get_stats": f"top {ID}",
     "list_volumes": "volumes list",
     "delete_volume": f"volumes delete {ID}",
     "read_logs": f"logs {ID}",

@@ -154,12 +154,15 @@ def use(found: Json) -> EngineUse | None:
     kinds = memory.get("stats") or {}
     # The names of cgroups v2 and v1: https://docs.docker.com/reference/cli/docker/container/stats/.
     cached = kinds.get("inactive_file", kinds.get("total_inactive_file", 0))
+    networks = (found.get("networks") or {}).values()
     return EngineUse(
         at_ns=at_ns,
         cpu_ns=processor["cpu_usage"]["total_usage"],
         cpus=processor.get("online_cpus") or 1,
         memory_bytes=max(memory["usage"] - cached, 0),
         memory_limit_bytes=memory["limit"],
+        network_received_bytes=sum(each.get("rx_bytes", 0) for each in networks),
+        network_sent_bytes=sum(each.get("tx_bytes", 0) for each in networks),
     )
 
 

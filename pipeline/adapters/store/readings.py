@@ -24,7 +24,9 @@ class Source(StrEnum):
     GATEWAY = "gateway"
     """Figures by slug of a deployment."""
     NODE = "node"
-    """Figures by uuid of a container."""
+    """Figures by uuid of a container, of those that are scaled by what they use."""
+    CONTAINERS = "containers"
+    """What each container of a node uses, by its uuid."""
 
 
 @dataclass(frozen=True, slots=True)

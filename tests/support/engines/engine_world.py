@@ -39,6 +39,8 @@ class Made:
     starts: int = 0
     written: list[tuple[int, bytes]] = field(default_factory=list)
     """Times and frames of its output."""
+    counted: dict[str, Any] = field(default_factory=dict)
+    """Its statistics."""
     listeners: list[Exchange] = field(default_factory=list)
     """Who follows its output."""
 
@@ -309,6 +311,13 @@ class EngineWorld(FakeEngine):
         if exchange in made.listeners:
             made.listeners.remove(exchange)
 
+    async def _stats(self, exchange: Exchange, id: str) -> None:
+        made = self._find(id)
+        if made is None:
+            exchange.json(404, {"message": f"No such container: {id}"})
+        else:
+            exchange.json(200, made.counted)
+
     async def _create_volume(self, exchange: Exchange) -> None:
         asked = json.loads(exchange.body)
         labels = self.volumes.setdefault(asked["Name"], asked["Labels"])
@@ -357,6 +366,7 @@ _ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("POST", "/containers/create", EngineWorld._create),
     ("GET", "/containers/(.+)/json", EngineWorld._inspect),
     ("GET", "/containers/(.+)/logs", EngineWorld._output),
+    ("GET", "/containers/(.+)/stats", EngineWorld._stats),
     ("POST", "/containers/(.+)/start", EngineWorld._start),
     ("POST", "/containers/(.+)/stop", EngineWorld._stop),
     ("DELETE", "/containers/([^/]+)", EngineWorld._remove),
