@@ -15,12 +15,11 @@ from prometheus_client import CollectorRegistry
 
 from pipeline import topology
 from pipeline.adapters.bus.client import Bus
-from pipeline.bootstrap.agent import build_agent
 from pipeline.errors import Timeout
 from pipeline.logs import sending
 from pipeline.logs.sending import LogSender
 from pipeline.logs.service import LogFilter, LogServices, StoredLogs
-from tests.support.engines.node_rig import NodeRig
+from tests.support.engines.node_rig import NodeRig, agent_of
 from tests.support.waiting import eventually
 from workers import app
 from workers.stages import logs
@@ -40,9 +39,7 @@ async def a_worker(rig: NodeRig, bus: Bus) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def an_agent(rig: NodeRig, bus: Bus) -> AsyncIterator[None]:
-    agent = build_agent(
-        rig.settings, rig.records, bus, rig.engine, rig.gpus, rig.health.ask, rig.given, name="one"
-    )
+    agent = agent_of(rig, "one", bus)
     running = asyncio.create_task(agent.output.run())
     try:
         yield

@@ -30,6 +30,7 @@ from pipeline.images.ownership import OwnRegistry
 from pipeline.images.service import Images
 from pipeline.logs.chunks import LogBatch, LogOpening
 from pipeline.logs.intake import LogIntake
+from pipeline.logs.sending import LogBroker
 from pipeline.nodes.leases import Leases
 from pipeline.placement.node_view import NodeView
 from pipeline.placement.service import Placement
@@ -361,12 +362,13 @@ async def node_rig(
         yield rig
 
 
-def agent_of(rig: NodeRig, name: str) -> Agent:
+def agent_of(rig: NodeRig, name: str, broker: LogBroker | None = None) -> Agent:
+    """`broker`: what its output goes to instead of `kept`."""
     simulated = rig.settings.model_copy(update={"simulated_gpus": "yes"})
     return build_agent(
         simulated,
         rig.records,
-        rig.kept,
+        broker or rig.kept,
         rig.engine,
         rig.gpus,
         rig.health.ask,
