@@ -10,19 +10,26 @@ from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from api import (
     activation,
     container_svc,
     dashboard,
+    docker_catalog,
     imported_containers,
     models,
     operations,
     registry_db,
     yard,
 )
-from api.http.middleware import HeadAsGet, Methods, OpenToScripts, RequestIds, SpeaksForTus
+from api.http.middleware import (
+    HeadAsGet,
+    Methods,
+    OpenToScripts,
+    OtherOrigins,
+    RequestIds,
+    SpeaksForTus,
+)
 from api.http.problem_details import ErrorRenderers, Unforeseen, install
 from api.operations import docs
 from api.operations.monitoring import Counted, Metrics
@@ -36,7 +43,7 @@ from pipeline.uploads import tus
 log = logging.getLogger(__name__)
 
 DOORS = (
-    *(yard, models, registry_db, imported_containers, container_svc),
+    *(yard, models, registry_db, imported_containers, container_svc, docker_catalog),
     *(activation, operations, dashboard),
 )
 """Each mounts its routes and says how its failures look."""
@@ -107,18 +114,18 @@ def drain(app: FastAPI) -> None:
 
 
 def _other_origins(settings: Settings) -> list[Middleware]:
-    """Their pages send tokens themselves, so that no cookies need to be allowed."""
-    if not settings.origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=settings.origins,
-            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-            allow_headers=["*"],
-            expose_headers=READABLE,
-        )
-    ]
+    """Their pages send tokens themselves, so that no cookies need to be allowed.
+
+    Without a setting they may call the doors whose contracts say so.
+    """
+    prefixes = ("",) if settings.origins else docker_catalog.OPEN_TO_OTHER_ORIGINS
+    rules = {
+        "allow_origins": settings.origins or ["*"],
+        "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+        "allow_headers": ["*"],
+        "expose_headers": READABLE,
+    }
+    return [Middleware(OtherOrigins, prefixes=prefixes, rules=rules)]
 
 
 def _lifespan(opener: Opener) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -79,9 +79,11 @@ class Client:
         self.require(answer)
         return answer
 
-    def items(self, path: str, *pieces: str, **options: Any) -> list[dict[str, Any]]:
+    def items(
+        self, path: str, *pieces: str, method: str = "GET", **options: Any
+    ) -> list[dict[str, Any]]:
         """The JSON array of a good answer; exits as `call` does."""
-        answer = self.answer("GET", path, *pieces, **options)
+        answer = self.answer(method, path, *pieces, **options)
         found: list[dict[str, Any]] = decoded(self._server, answer.content, list)
         return found
 

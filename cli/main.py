@@ -13,6 +13,7 @@ import typer
 from cli import builds
 from cli.commands import (
     access,
+    catalog,
     containers,
     demo,
     deployments,
@@ -125,6 +126,7 @@ for name, group in {
     "deployments": deployments.app,
     "nodes": nodes.app,
     "registries": registries.app,
+    "catalog": catalog.app,
     "models": models.app,
     "secrets": secrets.app,
     "orgs": organisations.orgs,

@@ -153,6 +153,12 @@ ORGANISATION_DELETE = _commands("organisation", "delete")
 USER_UPDATE = _commands("user", "update")
 SECRET_CHECK = _commands("secret", "check", workers=16)
 WEBHOOK_DELIVER = _commands("webhook-delivery", "deliver", workers=32)
+CATALOG_CREATE = _commands("catalog", "create")
+CATALOG_UPDATE = _commands("catalog", "update")
+CATALOG_DELETE = _commands("catalog", "delete")
+CATALOG_VALIDATE = _commands("catalog", "validate", workers=16)
+CATALOG_SETTLE = _commands("catalog", "settle", workers=16)
+CATALOG_FORGET = _commands("catalog", "forget")
 STAGES = (
     BUILD_CREATE,
     BUILD_PUBLISH,
@@ -179,21 +185,14 @@ STAGES = (
     DEPLOYMENT_ROLLBACK,
     DEPLOYMENT_DELETE,
     DEPLOYMENT_RECONCILE,
-    REGISTRY_CREATE,
-    REGISTRY_UPDATE,
-    REGISTRY_DELETE,
-    REGISTRY_HEALTH,
-    NODE_CORDON,
-    NODE_UNCORDON,
-    NODE_DRAIN,
-    NODE_RESUME,
-    NODE_DELETE,
-    ORGANISATION_CREATE,
-    ORGANISATION_UPDATE,
-    ORGANISATION_DELETE,
+    *(REGISTRY_CREATE, REGISTRY_UPDATE, REGISTRY_DELETE, REGISTRY_HEALTH),
+    *(NODE_CORDON, NODE_UNCORDON, NODE_DRAIN, NODE_RESUME, NODE_DELETE),
+    *(ORGANISATION_CREATE, ORGANISATION_UPDATE, ORGANISATION_DELETE),
     USER_UPDATE,
     SECRET_CHECK,
     WEBHOOK_DELIVER,
+    *(CATALOG_CREATE, CATALOG_UPDATE, CATALOG_DELETE),
+    *(CATALOG_VALIDATE, CATALOG_SETTLE, CATALOG_FORGET),
 )
 
 ADVISORIES = StagePlan(

@@ -118,6 +118,62 @@ class RegistryDraft(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
+class CatalogDraft(BaseModel):
+    """A new Docker image of the catalogue. docs/docker-catalog.md."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Plain = None
+    version: Plain = None
+    url: Plain = None
+    registry_url: Plain = None
+    registry_username: Any = None
+    registry_password: Any = None
+    cuda_version: Plain = None
+    framework: Plain = None
+    domain: Plain = None
+    tasks: Any = None
+    min_hardware_generation: Plain = None
+    cpu: Plain = None
+    licence: Plain = None
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """Exactly what was in the message."""
+        return self.model_dump(exclude_unset=True)
+
+
+class CatalogUpdate(Shape):
+    """A change to a Docker image of the catalogue: the fields that are sent."""
+
+    id: str
+    """Its `pk`, as text."""
+    update: dict[str, Any]
+
+
+class CatalogValidate(Shape):
+    """An order to look at the image of an entry of the catalogue."""
+
+    id: str
+    edition: int | None = None
+    """Which edition it is for; left out by automation."""
+
+
+class CatalogSettle(Shape):
+    """An order to record what became of the image of an entry."""
+
+    id: str
+    image: str
+
+
+class CatalogForget(Shape):
+    """An order to delete what an entry of the catalogue needs no more."""
+
+    id: str
+    image: str | None = None
+    secret: str | None = None
+
+
 COMMANDS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
     {
         "build.create": BuildSpec,
@@ -160,6 +216,12 @@ COMMANDS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "user.update": UserUpdate,
         "secret.check": ById,
         "webhook-delivery.deliver": ById,
+        "catalog.create": CatalogDraft,
+        "catalog.update": CatalogUpdate,
+        "catalog.delete": ById,
+        "catalog.validate": CatalogValidate,
+        "catalog.settle": CatalogSettle,
+        "catalog.forget": CatalogForget,
     }
 )
 """Shape of the data of every command, by resource and verb."""

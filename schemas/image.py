@@ -125,6 +125,11 @@ _ASKED_NEEDS: Final[JsonDict] = {
 """For documentation: what images themselves declare may be more."""
 
 
+CLIENTS_OWN: Final = "imported-container"
+"""The annotation with what clients of imported containers said. Requests do not bring it: it is
+read again, so it has to be what their door made of it."""
+
+
 class ImageSpec(Shape):
     """What a caller asks for when bringing an image by reference."""
 
@@ -194,6 +199,8 @@ class Image(StatefulRecord, collection="images", resource="image"):
     source: ImageSource = ImageSource.REFERENCE
     delivery: Delivery | None = None
     """None unless it was delivered to a version of a model."""
+    catalog: int | None = None
+    """`pk` of the entry of the catalogue that it was brought for."""
     times_used: int = 0
     """How many deployments were made of it, ever: who deletes it sees whether one came
     meanwhile. Not shown."""

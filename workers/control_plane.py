@@ -22,6 +22,7 @@ from workers.app import Register, Sweep, alive
 from workers.broker import YardBroker
 from workers.stages import (
     builds,
+    catalog,
     containers,
     deployments,
     images,
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 STAGES: Final = (
     builds.register,
+    catalog.register,
     containers.register,
     containers.register_nodes,
     deployments.register,
@@ -127,6 +129,8 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("deleted registries", MINUTE_S, registries.service.purge),
         Sweep("webhook deliveries", every_s, services.webhooks.deliveries.sweep),
         Sweep("old webhook deliveries", MINUTE_S, services.webhooks.deliveries.purge),
+        Sweep("catalogue", every_s, services.catalog.validation.sweep),
+        Sweep("deleted catalogue entries", MINUTE_S, services.catalog.service.purge),
         *registry_space(services),
         *alive(settings.alive_file, bus, records.store),
     ]

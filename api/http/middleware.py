@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,6 +67,19 @@ class HeadAsGet:
                 # A copy: the server reads its own scope to leave the body away.
                 scope = {**scope, "method": "GET", HEAD_OF_GET: True}
         await self._app(scope, receive, send)
+
+
+class OtherOrigins:
+    """Lets pages of other origins call what lies below `prefixes`."""
+
+    def __init__(self, app: ASGIApp, prefixes: Sequence[str], rules: Mapping[str, Any]) -> None:
+        self._app = app
+        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+        self._open = CORSMiddleware(app, **rules)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_open = scope["type"] == "http" and scope["path"].startswith(self._prefixes)
+        await (self._open if is_open else self._app)(scope, receive, send)
 
 
 class SpeaksForTus:

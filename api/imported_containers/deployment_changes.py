@@ -36,10 +36,10 @@ from api.imported_containers.deployments import (
 from api.imported_containers.fields import Fields, kept
 from pipeline.bootstrap.control_plane import Services
 from pipeline.errors import Overloaded, StaleRevision
-from pipeline.images.specs import CLIENTS_OWN
 from pipeline.records.kernel import ATTEMPTS
 from schemas.access import Principal
 from schemas.deployment import MAX_REPLICAS, Deployment, DeploymentEdit
+from schemas.image import CLIENTS_OWN
 from schemas.states import DeploymentStatus as Status
 
 

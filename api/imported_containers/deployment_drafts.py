@@ -11,7 +11,7 @@ from api.imported_containers.answers import refused
 from api.imported_containers.autoscale_config import AutoscaleConfig
 from api.imported_containers.fields import NO_UUID, Fields, NetworkFields, canonical, kept
 from api.imported_containers.model_repo_drafts import health_check
-from pipeline.images.specs import CLIENTS_OWN, env_text
+from pipeline.images.specs import env_text
 from schemas.container import ContainerSpec, HealthCheck, PortSpec, Resources
 from schemas.deployment import (
     MAX_REPLICAS,
@@ -20,7 +20,7 @@ from schemas.deployment import (
     DeploymentSpec,
     ReplicaSpec,
 )
-from schemas.image import Image
+from schemas.image import CLIENTS_OWN, Image
 
 CPU: Final = "cpu"
 FIXED: Final = ("model_repo", "org", "cluster")

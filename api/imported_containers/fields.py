@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pipeline import strict_json
 from pipeline.errors import YardError
-from pipeline.images.specs import CLIENTS_OWN
+from schemas.image import CLIENTS_OWN
 
 REQUIRED: Final = "This field is required."
 NULL: Final = "This field may not be null."

@@ -9,10 +9,9 @@ from typing import Any, Final
 from api.imported_containers.answers import refused
 from api.imported_containers.fields import Fields, NetworkFields
 from pipeline.errors import InvalidInput, InvalidReference
-from pipeline.images.specs import CLIENTS_OWN
 from pipeline.oci import references
 from schemas.container import HealthCheck, LaunchDefaults, PortSpec
-from schemas.image import ImageSpec
+from schemas.image import CLIENTS_OWN, ImageSpec
 from schemas.secret import SecretSummary, SecretType
 
 GPUS_MAX: Final = 1024

@@ -50,6 +50,7 @@ _TAGS = [
         "description": "Images and deployments, in words of their own.",
     },
     {"name": "container service", "description": "Containers of nodes, for clients of 1Backend."},
+    {"name": "docker images", "description": "The catalogue of Docker images and its tables."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]
 _GENERIC = ("HTTPValidationError", "ValidationError")

@@ -8,6 +8,7 @@ from api.http.problem_details import ErrorRenderers
 from api.yard import (
     access,
     builds,
+    catalog,
     container_streams,
     containers,
     deployments,
@@ -34,6 +35,7 @@ ROUTERS = (
     volumes.router,
     deployments.router,
     nodes.router,
+    catalog.router,
     messages.events,
     messages.dead_letters,
     access.tokens,

@@ -6,12 +6,14 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
+from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
 from api.http.answers import (
+    JSON,
     Called,
     Cursor,
     IfMatch,
@@ -30,6 +32,7 @@ from api.http.answers import (
 from api.http.auth import GuardedRoute, HubDep, ServicesDep, needs
 from api.http.bodies import FIELD, FORM, RAW, archive_body, is_archive, streams_body
 from api.http.problem_details import problems
+from api.yard.catalog import NodeEligibility, RequirementsView, eligibility, requirements
 from api.yard.views import ImageView, image_json
 from pipeline.errors import Conflict
 from pipeline.images.ingest.ingest import Wish
@@ -56,6 +59,21 @@ archives = APIRouter(prefix=PREFIX, tags=["images"], route_class=ArchiveRoute)
 
 Viewer = Annotated[Principal, needs(Permission.IMAGE_VIEW)]
 Writer = Annotated[Principal, needs(Permission.IMAGE_WRITE)]
+
+NodeViewer = Annotated[Principal, needs(Permission.NODE_VIEW)]
+
+
+class NamedImage(BaseModel):
+    id: str
+    name: str
+    reference: str
+
+
+class ImageNodes(BaseModel):
+    image: NamedImage
+    requirements: RequirementsView
+    nodes: list[NodeEligibility]
+
 
 SETTLED = frozenset({ImageStatus.READY, ImageStatus.FAILED, ImageStatus.DELETED})
 
@@ -202,6 +220,17 @@ async def get_image(
     """One image, with the findings of its validation and the needs that it declares."""
     image = await yard.images.service.get(caller, uuid)
     return found(image, image_json(image, caller), if_none_match)
+
+
+@router.get("/{uuid}/nodes", responses={200: {"model": ImageNodes}, **problems(404, 422, 503)})
+async def list_image_nodes(uuid: str, caller: Viewer, _: NodeViewer, yard: ServicesDep) -> Response:
+    """Which nodes could run a container of it now, and for each other one every reason why not: the
+    check of the scheduler itself."""
+    image = await yard.images.service.get(caller, uuid)
+    check = await yard.placement.checks.of_image(image)
+    named = NamedImage(id=image.uuid, name=image.name, reference=image.reference)
+    view = ImageNodes(image=named, requirements=requirements(check), nodes=eligibility(check))
+    return Response(view.model_dump_json(), media_type=JSON)
 
 
 @router.delete(

@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from cli.client import Client, Named, SeveralNamed, given
+from cli.commands.catalog import show_nodes
 from cli.commands.models import model_id
 from cli.commands.run import Annotation, pairs
 from cli.console import (
@@ -169,6 +170,17 @@ def show(image: Named) -> None:
     """
     client = Client()
     as_document(client.call("GET", client.path_to("images", image)))
+
+
+@app.command()
+def nodes(image: Named, as_json: AsJson = False) -> None:
+    """Which nodes could run an image now, and for each other one why not.
+
+    For instance: modelyard images nodes model
+    """
+    client = Client()
+    found = client.call("GET", f"{client.path_to('images', image)}/nodes")
+    show_nodes(found, as_json=as_json)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from schemas.message import Message
 _EVERYTHING: Final = frozenset(P)
 _ADMINISTRATION: Final = frozenset(
     {P.TOKEN_WRITE, P.USER_WRITE, P.DEAD_LETTER_WRITE, P.DEAD_LETTER_REVEAL}
-    | {P.NODE_WRITE, P.ORGANISATION_WRITE}
+    | {P.NODE_WRITE, P.ORGANISATION_WRITE, P.CATALOG_WRITE}
 )
 
 PERMISSIONS: Final[Mapping[Role, frozenset[P]]] = MappingProxyType(
@@ -24,7 +24,9 @@ PERMISSIONS: Final[Mapping[Role, frozenset[P]]] = MappingProxyType(
         Role.MEMBER: _EVERYTHING - _ADMINISTRATION,
         Role.VIEWER: frozenset(each for each in P if each.value.endswith(":view")),
         Role.SERVICE: frozenset({P.CONTAINER_VIEW, P.CONTAINER_RUN, P.CONTAINER_STOP, P.LOG_VIEW}),
-        Role.NODE: frozenset({P.NODE_VIEW, P.NODE_WRITE, P.IMAGE_VIEW, P.CONTAINER_VIEW}),
+        Role.NODE: frozenset(
+            {P.NODE_VIEW, P.NODE_WRITE, P.IMAGE_VIEW, P.CONTAINER_VIEW, P.CATALOG_VIEW}
+        ),
     }
 )
 

@@ -28,8 +28,11 @@ from pipeline.bootstrap.answering import (
     ModelServices,
     models,
 )
+from pipeline.bootstrap.placing import CatalogServices, PlacementServices, catalog, placement
 from pipeline.builds.publishing import Publishing
 from pipeline.builds.service import Builds
+from pipeline.catalog.gates import Gates
+from pipeline.catalog.rows import CatalogRows
 from pipeline.containers.agent_requests import EngineNames, Exec, Logs
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.finding import ContainerFinder
@@ -48,13 +51,9 @@ from pipeline.images.validation import Validation
 from pipeline.logs.service import LogServices, StoredLogs
 from pipeline.models.deliveries import ModelDeliveries
 from pipeline.nodes.leases import Leases
-from pipeline.nodes.service import Nodes
 from pipeline.oci import platforms
 from pipeline.organisations.service import Organisations
 from pipeline.own_registry.fence import RegistryFence
-from pipeline.placement.node_view import NodeView
-from pipeline.placement.service import Placement
-from pipeline.placement.sweeps import LostNodes, StaleLeases, WaitingContainers
 from pipeline.records import messages
 from pipeline.records.kernel import Records
 from pipeline.registries.checks import RegistryChecks, RegistryProbe
@@ -94,6 +93,7 @@ class Services:
     models: ModelServices
     deployments: DeploymentServices
     webhooks: WebhookServices
+    catalog: CatalogServices
     dead_letters: DeadLetters
 
 
@@ -134,16 +134,6 @@ class UploadServices:
     ingesting: UploadIngest
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementServices:
-    service: Placement
-    view: NodeView
-    nodes: Nodes
-    lost_nodes: LostNodes
-    stale_leases: StaleLeases
-    waiting: WaitingContainers
-
-
 @asynccontextmanager
 async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Services]:
     """Connect to the store, the broker and registries; `name` is how the broker knows us.
@@ -154,26 +144,24 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
         messages.register_view(view, place)
     async with AsyncExitStack() as stack:
         records, bus = await connect(stack, settings, name)
-        search = await stack.enter_async_context(
-            Search.open(
-                settings.mongo_url, settings.mongo_database, answer_s=settings.search_time_s
-            )
-        )
+        url, database = settings.mongo_url, settings.mongo_database
+        searching = Search.open(url, database, answer_s=settings.search_time_s)
+        search = await stack.enter_async_context(searching)
         guarded = await stack.enter_async_context(GuardedHttp.open(registry_rules(settings)))
         client = _registry_client(guarded, settings)
         tokens = RegistryTokens(settings.registry, settings.registry_keys.get_secret_value())
         if not tokens.are_needed:
             log.warning("%s opens to everybody: MODELYARD_REGISTRY_KEYS is empty", tokens.registry)
         own = OwnRegistry(records.store, tokens, guarded)
-        # For containers of ours, on nodes of ours.
-        local = Rules(allow_local=True)
+        local = Rules(allow_local=True)  # For containers of ours, on nodes of ours.
         http = await stack.enter_async_context(GuardedHttp.open(local))
         calls = await stack.enter_async_context(StreamingHttp.open(local))
         ingest = await stack.enter_async_context(open_ingest(tokens, settings))
         leases = Leases(records.store)
         opened = secrets(records, client, settings)
         imaging = images(records, opened.service, client, own, ingest, settings)
-        running = containers(records, bus, imaging.service, leases, settings)
+        gates = Gates(records.store, CatalogRows(records, home=settings.org))
+        running = containers(records, bus, imaging.service, leases, gates, settings)
         modelling, kept = models(records, bus, opened.service, own, running, http, calls, settings)
         yield Services(
             settings=settings,
@@ -189,10 +177,11 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             containers=running,
             logs=LogServices.over(records, settings),
             pulls=Pulls(records.store, own),
-            placement=placement(records, leases, settings),
+            placement=placement(records, leases, gates, settings),
             models=modelling,
             deployments=kept,
             webhooks=WebhookServices.over(records, bus, guarded, settings),
+            catalog=catalog(records, search, gates, imaging.service, opened.service, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
         )
 
@@ -205,6 +194,7 @@ async def prepare(services: Services) -> None:
     await services.bus.prepare()
     await services.organisations.ensure()
     await services.models.earlier_serving.end()
+    await services.catalog.rows.load()
 
 
 def secrets(records: Records, client: RegistryClient, settings: Settings) -> SecretServices:
@@ -270,9 +260,10 @@ async def open_ingest(tokens: RegistryTokens, settings: Settings) -> AsyncIterat
 
 
 def containers(
-    records: Records, bus: Bus, images: Images, leases: Leases, settings: Settings
+    records: Records, bus: Bus, images: Images, leases: Leases, gates: Gates, settings: Settings
 ) -> ContainerServices:
-    service = Containers(records, images, leases)
+    """Contacts nobody by being built."""
+    service = Containers(records, images, leases, gates)
     return ContainerServices(
         service,
         ContainerFinder(records.store),
@@ -281,22 +272,6 @@ def containers(
         Exec(bus, service),
         Usage(records.store, service),
         OverdueContainers(records, settings),
-    )
-
-
-def placement(records: Records, leases: Leases, settings: Settings) -> PlacementServices:
-    """Contacts nobody by being built."""
-    grace_s, every_s = settings.node_grace_s, settings.sweep_interval_s
-    view = NodeView(records.store, grace_s=grace_s, clock=records.clock)
-    return PlacementServices(
-        Placement(
-            records, leases, view, node_grace_s=grace_s, patience_s=settings.placement_patience_s
-        ),
-        view,
-        Nodes(records),
-        LostNodes(records, leases, grace_s=grace_s, sweep_interval_s=every_s),
-        StaleLeases(records, leases, age_s=settings.stuck_after_s),
-        WaitingContainers(records, view),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.catalog.gates import Gates
+from pipeline.catalog.requirements import Gate
 from pipeline.containers import specs
 from pipeline.containers.changes import (
     OFF_NODE,
@@ -15,10 +17,9 @@ from pipeline.containers.changes import (
     place_again,
     restart_at_once,
 )
-from pipeline.containers.engine_plan import RESERVED
 from pipeline.containers.observation import OVER
 from pipeline.containers.volumes import Volumes
-from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound, NotReady, YardError
+from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound, YardError
 from pipeline.images.service import Images
 from pipeline.nodes.leases import Leases
 from pipeline.organisations.quotas import Quotas
@@ -31,14 +32,14 @@ from schemas.container import Container, ContainerSpec, Desired, Ipc
 from schemas.image import Image
 from schemas.organisation import Amounts
 from schemas.states import ContainerStatus as Status
-from schemas.states import ImageStatus
 
 
 class Containers:
     """Every call acts for the organisation of its caller and sees nothing of others."""
 
-    def __init__(self, records: Records, images: Images, leases: Leases) -> None:
+    def __init__(self, records: Records, images: Images, leases: Leases, gates: Gates) -> None:
         self._records = records
+        self.gates = gates
         self._store = records.store
         self._images = images
         self._leases = leases
@@ -63,26 +64,29 @@ class Containers:
         """
         uuid = id_for(caller.org, Container.resource, key)
         try:
-            drafted = await self._drafted(caller, spec, uuid, replica_of)
+            container, gate = await self._drafted(caller, spec, uuid, replica_of)
             if spec_hash is not None:
-                drafted = drafted.model_copy(update={"spec_hash": spec_hash})
-            return await self._insert(drafted)
+                container = container.model_copy(update={"spec_hash": spec_hash})
+            made = await self._insert(container)
         except YardError:
             # A repeat is answered as the first call was, whatever became of image or quota since.
             find = self._store.find_by_id
             if key is None or not (earlier := await find(Container, uuid, org=caller.org)):
                 raise
             return replayed(earlier, fingerprint(spec))
+        await self._use(caller, made, gate)
+        return made
 
     async def _drafted(
         self, caller: Principal, spec: ContainerSpec, uuid: str, replica_of: tuple[str, int] | None
-    ) -> Container:
+    ) -> tuple[Container, Gate | None]:
         request_hash = fingerprint(spec)
-        prepared, image = await self.prepared(caller, spec)
-        _refuse_unnamed_volumes(spec)
+        is_replica = replica_of is not None
+        prepared, image, gate = await self._prepared(caller, spec, is_replica=is_replica)
+        specs.refuse_unnamed_volumes(spec)
         spec = await self._joined(caller, prepared)
         deployment, replica = replica_of or (None, None)
-        return Container(
+        container = Container(
             **self._records.initial(caller.org, uuid),
             name=spec.name or f"c-{uuid[:8]}",
             spec=spec,
@@ -96,6 +100,15 @@ class Containers:
             request_hash=request_hash,
             created_by=caller.id,
         )
+        return container, gate
+
+    async def _use(self, caller: Principal, container: Container, gate: Gate | None) -> None:
+        """Mark what the catalogue says of its image as used. Raises NotFound, and ends the
+        container, where that was deleted before it was inserted."""
+        if container.replayed or await self.gates.use(caller.org, gate):
+            return
+        await self.delete(caller, container.uuid)
+        raise _not_offered()
 
     async def replace(
         self,
@@ -118,11 +131,13 @@ class Containers:
         _refuse_irreplaceable(old)
         new = id_for(caller.org, Container.resource, key)
         spec = spec.model_copy(update={"name": spec.name or old.name})
-        drafted = await self._drafted(caller, spec, new, None)
+        drafted, gate = await self._drafted(caller, spec, new, None)
         own = {"replaces": old.uuid, "spec_hash": spec_hash or drafted.spec_hash}
         freed = 0 if old.status in OVER else old.spec.gpus or 0
         more = Amounts(gpus=max(0, (drafted.spec.gpus or 0) - freed))
-        return await self._insert(drafted.model_copy(update=own), more)
+        made = await self._insert(drafted.model_copy(update=own), more)
+        await self._use(caller, made, gate)
+        return made
 
     async def _insert(self, container: Container, more: Amounts | None = None) -> Container:
         send = [event("requested"), command("place")]
@@ -138,10 +153,23 @@ class Containers:
 
         Raises NotFound for the image, NotReady and Conflict while it is not READY, InvalidInput.
         """
+        completed, image, _ = await self._prepared(caller, spec)
+        return completed, image
+
+    async def _prepared(
+        self, caller: Principal, spec: ContainerSpec, *, is_replica: bool = False
+    ) -> tuple[ContainerSpec, Image, Gate | None]:
+        """With what the catalogue requires of the image. A replica is made as its deployment was,
+        whatever the catalogue says by now: placement asks it again."""
         specs.require_container(spec)
         image = await self._images.find(caller, spec.image)
-        _refuse_unready(image)
-        return _completed(spec, image), image
+        specs.require_ready(image)
+        gate = await self.gates.of(image)
+        if gate is not None and not is_replica:
+            defaults = image.defaults.gpus
+            declared = image.needs.gpus if defaults is None else defaults
+            spec = spec.model_copy(update={"gpus": gate.gpus(spec.gpus, declared)})
+        return specs.completed(spec, image), image, gate
 
     async def get(self, caller: Principal, uuid: str) -> Container:
         """As `get_living`."""
@@ -279,7 +307,16 @@ class Containers:
         if asked.status is Status.REQUESTED:
             # What was lost may still hold something; a newer launch has a number of its own.
             await self._leases.release(asked.uuid, asked.fence)
+            await self._use_again(caller, asked)
         return asked
+
+    async def _use_again(self, caller: Principal, container: Container) -> None:
+        """As `_use`, of one that had stopped: that is what it does again."""
+        gate = await self.gates.of_id(container.org, container.image)
+        if await self.gates.use(caller.org, gate):
+            return
+        await self.stop(caller, container.uuid)
+        raise _not_offered()
 
     async def _name_taken(self, container: Container, taken: AlreadyExists) -> AlreadyExists:
         if taken.facts.get("index") == "replaced_once":
@@ -335,13 +372,6 @@ def _is_asked(container: Container, desired: Desired) -> bool:
     return desired is Desired.STOPPED and (container.desired is desired or container.status in OVER)
 
 
-def _refuse_unnamed_volumes(spec: ContainerSpec) -> None:
-    if spec.volumes and spec.name is None:
-        raise InvalidInput(
-            "Volumes are found again by the name of their container: give it one.", field="name"
-        )
-
-
 def _ask_for(
     container: Container, desired: Desired, caller: Principal, *, volumes: bool = False
 ) -> Change:
@@ -358,22 +388,5 @@ def _ask_for(
     return Change(values, reason=reason, send=[event(f"{verb}-requested"), node_order(verb)])
 
 
-def _refuse_unready(image: Image) -> None:
-    if image.status is ImageStatus.READY:
-        return
-    why = f": {image.reason}" if image.reason else ""
-    kind = Conflict if image.status is ImageStatus.FAILED else NotReady
-    raise kind(f"The image {image.name} is {image.status}, not READY{why}")
-
-
-def _completed(spec: ContainerSpec, image: Image) -> ContainerSpec:
-    reserved = [key for key in spec.labels if key.startswith(RESERVED)]
-    if reserved:
-        raise InvalidInput(
-            f"Labels must not begin with {RESERVED!r}: {', '.join(reserved)}.", field="labels"
-        )
-    spec = specs.inherited(spec, image)
-    shm = specs.shm_bytes(spec, spec.gpus or 0)
-    spec = spec.model_copy(update={"shm_size_bytes": shm})
-    specs.require_completed(spec)
-    return spec
+def _not_offered() -> NotFound:
+    return NotFound("The image was deleted from the catalogue meanwhile.")

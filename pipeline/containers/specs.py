@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from pipeline.containers.engine_plan import RESERVED
 from pipeline.containers.file_archives import ROOT
-from pipeline.errors import InvalidInput
+from pipeline.errors import Conflict, InvalidInput, NotReady
 from pipeline.images.specs import (
     MEMORY_MAX,
     PORT_RANGE,
@@ -31,6 +32,7 @@ from pipeline.images.specs import (
 from schemas.container import ContainerSpec, Ipc, PortSpec, Resources, Ulimit
 from schemas.image import Image, Needs
 from schemas.organisation import Amounts
+from schemas.states import ImageStatus
 
 MEMORY_MIN: Final = 6 * 2**20
 """What an engine takes at least."""
@@ -309,3 +311,33 @@ def _require_path(path: str, field: str) -> None:
 def amounts(spec: ContainerSpec) -> Amounts:
     """What a container of a completed spec counts for in quotas."""
     return Amounts(containers=1, gpus=spec.gpus or 0)
+
+
+def refuse_unnamed_volumes(spec: ContainerSpec) -> None:
+    if spec.volumes and spec.name is None:
+        raise InvalidInput(
+            "Volumes are found again by the name of their container: give it one.", field="name"
+        )
+
+
+def require_ready(image: Image) -> None:
+    """Raises NotReady and Conflict."""
+    if image.status is ImageStatus.READY:
+        return
+    why = f": {image.reason}" if image.reason else ""
+    kind = Conflict if image.status is ImageStatus.FAILED else NotReady
+    raise kind(f"The image {image.name} is {image.status}, not READY{why}")
+
+
+def completed(spec: ContainerSpec, image: Image) -> ContainerSpec:
+    """The spec as a container of it would have it."""
+    reserved = [key for key in spec.labels if key.startswith(RESERVED)]
+    if reserved:
+        raise InvalidInput(
+            f"Labels must not begin with {RESERVED!r}: {', '.join(reserved)}.", field="labels"
+        )
+    spec = inherited(spec, image)
+    shm = shm_bytes(spec, spec.gpus or 0)
+    spec = spec.model_copy(update={"shm_size_bytes": shm})
+    require_completed(spec)
+    return spec

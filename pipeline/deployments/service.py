@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.catalog.requirements import Gate
 from pipeline.containers.service import Containers
 from pipeline.deployments import requests
 from pipeline.deployments.decision import retemplated, under_way
@@ -84,13 +85,14 @@ class Deployments:
             owner=owner,
         )
         deployment.idle_at = deployment.idle_when_used(deployment.created_at)
+        gate = await self._containers.gates.of_id(caller.org, template.spec.image)
         made = await self._records.insert_once(
             deployment,
             [event("created"), command(RECONCILE)],
             actor=caller.id,
             taken=requests.taken(spec.name),
         )
-        if not await self._is_used(made):
+        if not await self._is_used(made, gate):
             gone = ending("its image was deleted meanwhile")
             await self._records.amend(made, lambda _now, _at: gone, actor=caller.id)
             raise requests.gone()
@@ -285,13 +287,15 @@ class Deployments:
         deployment = await self._store.get(Deployment, uuid, org=caller.org)
         return await self._records.amend(deployment, decide, actor=caller.id)
 
-    async def _is_used(self, deployment: Deployment) -> bool:
-        """Mark its image as used, after the write: who deletes the image has either counted the
-        deployment or fails by the mark. False where the image was deleted before that."""
+    async def _is_used(self, deployment: Deployment, gate: Gate | None = None) -> bool:
+        """Mark its image, and what the catalogue says of it, as used after the write: who deletes
+        one of them has counted the deployment or fails by the mark. False where it was deleted
+        before. `gate`: as known before the write."""
         image, used = deployment.template.spec.image, {"$inc": {"times_used": 1}}
         alive = living(ImageStatus.DELETED)
         found = await self._store.update(Image, image, org=deployment.org, guard=alive, update=used)
-        return found is not None
+        gates = self._containers.gates
+        return found is not None and await gates.use(deployment.org, gate or await gates.of(found))
 
     async def _templated(
         self,

@@ -45,8 +45,10 @@ class Images:
         *,
         key: str | None = None,
         own: Mapping[str, str] | None = None,
+        catalog: int | None = None,
     ) -> Image:
-        """Record an image as PENDING and have it validated. `own`: see `specs.annotated`.
+        """Record an image as PENDING and have it validated. `own`: see `specs.annotated`;
+        `catalog`: the entry that it is brought for.
 
         Idempotent per `key`: a repeat returns the record of the first call. Raises KeyReused when
         the repeat asks for something else, InvalidReference, NotFound for an unknown secret, and
@@ -59,9 +61,9 @@ class Images:
         await self._own.require_ones_own(caller.org, parts)
         wanted = spec.secret or await self._of_hosts.find(caller.org, parts)
         if wanted is None:
-            return await self._submit(caller, spec, annotations, parts, key, None)
+            return await self._submit(caller, spec, annotations, parts, key, None, catalog)
         async with self._secrets.held(caller.org, wanted) as secret:
-            return await self._submit(caller, spec, annotations, parts, key, secret.uuid)
+            return await self._submit(caller, spec, annotations, parts, key, secret.uuid, catalog)
 
     async def get(self, caller: Principal, uuid: str) -> Image:
         """As `get_living`."""
@@ -193,6 +195,7 @@ class Images:
         parts: references.Reference,
         key: str | None,
         secret: str | None,
+        catalog: int | None,
     ) -> Image:
         if spec.name is not None:
             await self._refuse_pushed(caller.org, spec.name, key)
@@ -209,6 +212,7 @@ class Images:
             labels=spec.labels,
             defaults=spec.defaults,
             annotations=annotations,
+            catalog=catalog,
             request_hash=fingerprint(spec),
             created_by=caller.id,
         )

@@ -10,15 +10,12 @@ from typing import Final
 from pipeline.errors import InvalidInput, InvalidReference
 from pipeline.oci import dotted_versions, image_needs, platforms, references
 from schemas.container import EnvValue, PortSpec
-from schemas.image import ImageSpec, Needs
+from schemas.image import CLIENTS_OWN, ImageSpec, Needs
 
 PORTS_MAX: Final = 128
 GPUS_MAX: Final = 1024
 MEMORY_MAX: Final = 2**60
 PORT_RANGE: Final = range(1, 65536)
-CLIENTS_OWN: Final = "imported-container"
-"""The annotation with what clients of imported containers said. Requests do not bring it: it is
-read again, so it has to be what their door made of it."""
 
 
 def parse_reference(spec: ImageSpec) -> references.Reference:

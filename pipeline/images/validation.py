@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from pipeline import topology
 from pipeline.adapters.http import faults
 from pipeline.adapters.registry.client import RegistryClient
 from pipeline.errors import (
@@ -28,7 +29,9 @@ from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import command, event
 from pipeline.secrets.service import Secrets
 from schemas.base import Progress
+from schemas.catalog import CatalogEntry
 from schemas.image import Finding, Image, ImageSource, Severity
+from schemas.message import Message
 from schemas.states import ImageStatus
 
 log = logging.getLogger(__name__)
@@ -177,6 +180,18 @@ def _rejected(image: Image, error: YardError) -> Change:
     return _change(image, ImageStatus.FAILED, "failed", error.message, findings=found)
 
 
+def _settle_entry(image: Image, at: datetime, actor: str | None) -> Message:
+    """An order to record the outcome in the entry of the catalogue that the image is for."""
+    return Message(
+        id=f"{image.uuid}.{image.revision}.cmd-settle",
+        subject=topology.command(image.org, CatalogEntry.resource, "settle"),
+        type=f"modelyard.cmd.{CatalogEntry.resource}.settle",
+        time=at,
+        actor=actor,
+        data={"id": str(image.catalog), "image": image.uuid},
+    )
+
+
 def _change(
     image: Image, status: ImageStatus, kind: str, reason: str | None = None, **values: Any
 ) -> Change:
@@ -186,4 +201,6 @@ def _change(
         send.append(delivery_events.delivered)
     elif status is ImageStatus.READY and not image.named:
         send.append(command("supersede"))
+    if image.catalog is not None and status is not ImageStatus.VALIDATING:
+        send.append(_settle_entry)
     return Change(values, status=status, reason=reason, send=send)

@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.adapters.store.store import EVERY_ORG, Store
+from pipeline.catalog.gates import Gates
+from pipeline.catalog.requirements import Gate
 from pipeline.containers import volumes
 from pipeline.errors import CannotPlace, LostRace, NoCapacity, NotFound, YardError
 from pipeline.placement import planning
@@ -75,7 +77,8 @@ class Batch:
 class Loading:
     """Reads what is to be planned, in one go."""
 
-    def __init__(self, store: Store, view: NodeView, line: Line) -> None:
+    def __init__(self, store: Store, view: NodeView, line: Line, gates: Gates) -> None:
+        self._gates = gates
         self._store = store
         self._view = view
         self._line = line
@@ -99,21 +102,25 @@ class Loading:
             Image, org=EVERY_ORG, where={"_id": {"$in": list(images)}}, sort=()
         )
         by_image = {(each.org, each.uuid): each for each in ready}
+        gates = await self._gates.of_all(ready)
         for pending in batch.pending:
             image = by_image.get((pending.container.org, pending.container.image))
             try:
-                wants = await self._wants(pending.container, image)
+                gate = gates.get(pending.container.image)
+                wants = await self._wants(pending.container, image, gate)
                 pending.wants, pending.kept = await self._beyond(pending.container, wants)
             except YardError as error:
                 pending.refusal = error
 
-    async def _wants(self, container: Container, image: Image | None) -> ResourceRequest:
+    async def _wants(
+        self, container: Container, image: Image | None, gate: Gate | None
+    ) -> ResourceRequest:
         """Raises NoCapacity, CannotPlace, InvalidInput, NotFound."""
         if image is None:
             raise NotFound(f"There is no image {container.image}.")
         if image.status is not ImageStatus.READY:
             raise CannotPlace(f"the image is {image.status}, not READY")
-        wants = await self._beside(container, planning.request(container.spec, image))
+        wants = await self._beside(container, planning.request(container.spec, image, gate))
         return await self._with_volumes(container, wants)
 
     async def _beside(self, container: Container, wants: ResourceRequest) -> ResourceRequest:

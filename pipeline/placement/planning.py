@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from pipeline.catalog.requirements import Gate
 from pipeline.oci import image_needs
 from pipeline.oci.dotted_versions import parse, require_versions
 from pipeline.placement.eligibility import ResourceRequest, available, suits
@@ -25,17 +27,21 @@ class Choice:
     """uuids"""
 
 
-def request(spec: ContainerSpec, image: Image) -> ResourceRequest:
-    """What the spec and the image ask for together. Raises InvalidInput for a bad version."""
+def request(spec: ContainerSpec, image: Image, gate: Gate | None = None) -> ResourceRequest:
+    """What the spec and the image ask for together, or the catalogue (`gate`) instead of the
+    image. Raises InvalidInput for a bad version."""
     needs, owner = image.needs, image.requested_needs or Needs()
     require_versions(needs)
+    gpus = needs.gpus if spec.gpus is None else spec.gpus
+    if gate is not None:
+        gpus, owner = gated(gate, gpus)
     return ResourceRequest(
-        gpus=needs.gpus if spec.gpus is None else spec.gpus,
+        gpus=gpus,
         gpu_model=spec.gpu_model,
         compute_capability=owner.compute_capability,
         driver=owner.driver,
         cuda=owner.cuda,
-        requirements=_requirements(spec, image, owner),
+        requirements=_requirements(spec, image, _PROPERTIES if gate else _said(owner)),
         memory_bytes=max(spec.resources.memory_bytes, needs.memory_bytes),
         cpus=spec.resources.cpus,
         platform=image.platform,
@@ -47,17 +53,33 @@ def request(spec: ContainerSpec, image: Image) -> ResourceRequest:
     )
 
 
+def gated(gate: Gate, gpus: int) -> tuple[int, Needs]:
+    """How many GPUs there must be, and of which kind, where the catalogue has a say: the entry
+    may have changed since the number was chosen."""
+    if not gate.needs_gpu:
+        return 0, Needs()
+    capability = gate.min_compute_capability
+    return max(1, gpus), Needs(
+        driver=gate.min_driver_version,
+        compute_capability=None if capability is None else str(capability),
+    )
+
+
+def _said(owner: Needs) -> list[str]:
+    return [name for name, field in _PROPERTIES.items() if getattr(owner, field)]
+
+
 def _requirements(
-    spec: ContainerSpec, image: Image, owner: Needs
+    spec: ContainerSpec, image: Image, said: Iterable[str]
 ) -> tuple[image_needs.Requirement, ...]:
     """The image's, as the launch's own environment leaves them.
 
-    What the owner of the image says of a property stands in place of what the image says of it.
+    What the owner of the image, or the catalogue, has `said` of a property stands in place of what
+    the image says of it.
     """
     declared = image.gpu_variables
     if declared is None:
         declared = {image_needs.CUDA: _lower_bounds(image.needs)}
-    said = {name for name, field in _PROPERTIES.items() if getattr(owner, field)}
     return image_needs.read(declared | spec.env, without=said)
 
 

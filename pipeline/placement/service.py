@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from pipeline.catalog.gates import Gates
 from pipeline.containers.changes import node_order
 from pipeline.errors import CannotPlace, LostRace, NoCapacity, NotFound, Overloaded, YardError
 from pipeline.nodes.leases import Leases
@@ -49,6 +50,7 @@ class Placement:
         records: Records,
         leases: Leases,
         view: NodeView,
+        gates: Gates,
         *,
         node_grace_s: float,
         patience_s: float,
@@ -58,7 +60,7 @@ class Placement:
         self._leases = leases
         self._view = view
         self._line = Line(records.store, records.clock)
-        self._loading = Loading(records.store, view, self._line)
+        self._loading = Loading(records.store, view, self._line, gates)
         self._planner = Planner(view.capacity, grace_s=node_grace_s, patience_s=patience_s)
         self._clock = records.clock
         self._asked: list[Ask] = []

@@ -35,6 +35,7 @@ def test_a_member_does_everything_but_administration() -> None:
         Permission.DEAD_LETTER_REVEAL,
         Permission.NODE_WRITE,
         Permission.ORGANISATION_WRITE,
+        Permission.CATALOG_WRITE,
     }
 
 
@@ -61,6 +62,7 @@ def test_a_node_sees_what_it_runs_and_reports_itself() -> None:
         Permission.NODE_WRITE,
         Permission.IMAGE_VIEW,
         Permission.CONTAINER_VIEW,
+        Permission.CATALOG_VIEW,
     }
 
 

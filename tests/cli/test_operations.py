@@ -17,6 +17,7 @@ from typer.testing import Result
 from api.app import create
 from cli.credentials import Login, Logins
 from pipeline.settings import Settings
+from schemas.catalog import TableName
 from tests.support.archives.image_archives import docker_archive
 from tests.support.archives.images import busybox_image
 from tests.support.http.said_yard import Reply, Yard
@@ -147,8 +148,34 @@ COMMANDS = {
     "container_registry_delete_container_registry": "registries delete r",
     "container_registries_query_container_registries": "registries search {{}}",
     "check_container_health": "registries check r",
+    "list_image_nodes": f"images nodes {ID}",
+    "get_catalog_entry": "catalog show 7",
+    "list_catalog_nodes": "catalog nodes 7",
+    "v1_list_docker_images": "catalog list",
+    "v1_create_docker_image": "catalog add {{}}",
+    "v1_retrieve_docker_image": "catalog reveal 7",
+    "v1_partial_update_docker_image": "catalog update 7 {{}}",
+    "v1_destroy_docker_image": "catalog delete 7",
+}
+ROWS = {"list": "rows {}", "create": "add-row {} {{{{}}}}", "retrieve": "show-row {} 7"}
+ROWS |= {"partial_update": "update-row {} 7 {{{{}}}}", "destroy": "delete-row {} 7"}
+COMMANDS |= {
+    f"v1_{verb}_{table.replace('-', '_')}": f"catalog {line.format(table)}"
+    for table in TableName
+    for verb, line in ROWS.items()
 }
 NO_COMMAND = {
+    **{
+        f"v1_update_{table.replace('-', '_')}": "what `catalog update-row` does with all fields"
+        for table in TableName
+    },
+    "v1_update_docker_image": "what `catalog update` does with all fields",
+    "v1_change_subdescriptors": "what licences say is settled; operators call it by HTTP",
+    "v1_get_hardware_generation": "`catalog rows hardware` shows all of them",
+    "v1_get_all_values": "another form of what `catalog rows` and `catalog list` show",
+    "v1_obtain": "another form of what `login` does",
+    "v1_refresh": "clients do it on their own",
+    "v1_verify": "`whoami` tells whether the token is good",
     "describe_uploads": "for tus clients that do not know the server; ours does",
     "list_uploads": "for the dashboard; `images list` shows what is on its way",
     "delete_upload": "`images push` gives up uploads of an archive that changed; others expire",
@@ -225,6 +252,9 @@ def known(yard: Yard) -> Yard:
     )
     yard.says("GET /webhooks/w", {"uuid": ID})
     yard.says("GET /api/models", [{"identifier": "m"}])
+    for table in ("docker", *TableName):
+        yard.says(f"POST /v1/{table}/list", [])
+        yard.says(f"POST /v1/{table}/create", {"pk": 7})
     yard.says("POST /uploads/present", {"present": []})
     where = {"Location": "/yard/v1/uploads/one"}
     yard.replies["POST /uploads"] = lambda _: httpx.Response(201, headers=where)

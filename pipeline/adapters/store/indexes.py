@@ -14,6 +14,7 @@ from typing import Any
 
 from schemas.access import Token, User
 from schemas.base import Record, StatefulRecord
+from schemas.catalog import CatalogEntry, CatalogRow
 from schemas.container import Container, Desired, Volume
 from schemas.deployment import Deployment
 from schemas.image import Build, Image, Upload
@@ -94,6 +95,8 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("digest", _ascending("digest", "org"), only=_set("digest")),
         Index("secret", _ascending("secret", "org"), only=_set("secret")),
         Index("unregistered", _ascending("status", "unregistered_at", "source")),
+        Index("catalog", _ascending("catalog", "org"), only={"catalog": {"$gt": 0}}),
+        Index("repository", _ascending("parts.repository", "org")),
     ),
     Upload: (Index("ended", _ascending("status_since")),),
     Container: (
@@ -223,6 +226,37 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         ),
         Index("due", _ascending("next_at"), only={"next_at": {"$gt": SOME_TIME}}),
         Index("old", _ascending("created_at")),
+    ),
+    CatalogRow: (
+        Index("claims", _ascending("claims"), unique=True, only={"deleted": False}),
+        Index("origin", _ascending("origin"), unique=True, only=_set("origin")),
+    ),
+    CatalogEntry: (
+        Index(
+            "name_taken", _ascending("org", "name", "version"), unique=True, only={"deleted": False}
+        ),
+        # `deleted` is a key, not a condition, so that counting needs no documents.
+        Index("keys", (*_LISTED, ("pk", 1))),
+        *(
+            Index(field, (*_LISTED, (field, 1), ("pk", 1)))
+            for field in (
+                *("name", "version", "url", "registry_url", "registry_username", "cpu"),
+                *("cuda_version", "framework", "domain", "tasks"),
+                *("min_hardware_generation", "licence"),
+            )
+        ),
+        *(
+            Index(f"{field}_used", _ascending(field), only={"deleted": False})
+            for field in (
+                *("cuda_version", "framework", "domain", "tasks"),
+                *("min_hardware_generation", "licence"),
+            )
+        ),
+        Index("reference", _ascending("reference", "org"), only=_set("reference")),
+        Index("key_used", _ascending("key"), unique=True, only=_set("key")),
+        Index("unvalidated", _ascending("validation.status", "updated_at")),
+        Index("retried", _ascending("retry_at"), only={"retry_at": {"$gt": SOME_TIME}}),
+        Index("gone", _ascending("changed_at"), only={"deleted": True}),
     ),
     RegistryHistory: (),
     RegistrySpace: (),

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, TypeVar
 
@@ -55,6 +55,9 @@ class Wanted:
     sort: Sequence[tuple[str, int]]
     limit: int
     offset: int
+    computed: Mapping[str, Any] = field(default_factory=dict)
+    """Fields to sort by that are not stored, which no index serves: name → aggregation
+    expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +129,20 @@ async def _page(
     collection: AsyncIOMotorCollection[Document], wanted: Wanted, max_bytes: int, max_ms: int
 ) -> list[Document]:
     # Undecoded, so that its size is known before it is unfolded.
-    cursor = collection.with_options(codec_options=_RAW).find(
-        dict(wanted.query),
-        {"_id": 0, **dict.fromkeys(wanted.fields, 1)},
-        sort=list(wanted.sort),
-        skip=wanted.offset,
-        limit=wanted.limit,
-        max_time_ms=max_ms,
-    )
+    raw = collection.with_options(codec_options=_RAW)
+    shown = {"_id": 0, **dict.fromkeys(wanted.fields, 1)}
+    cursor: Any
+    if wanted.computed:
+        cursor = raw.aggregate(_stages(wanted, shown), maxTimeMS=max_ms)
+    else:
+        cursor = raw.find(
+            dict(wanted.query),
+            shown,
+            sort=list(wanted.sort),
+            skip=wanted.offset,
+            limit=wanted.limit,
+            max_time_ms=max_ms,
+        )
     documents: list[Document] = []
     size = read = 0
     async for document in cursor:
@@ -150,6 +159,17 @@ async def _page(
             read = size
             await asyncio.sleep(0)
     return documents
+
+
+def _stages(wanted: Wanted, shown: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"$match": dict(wanted.query)},
+        {"$set": dict(wanted.computed)},
+        {"$sort": dict(wanted.sort)},
+        *([{"$skip": wanted.offset}] if wanted.offset else []),
+        {"$limit": wanted.limit},
+        {"$project": dict(shown)},
+    ]
 
 
 async def _count(

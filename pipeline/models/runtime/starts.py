@@ -191,7 +191,8 @@ class ModelStarts:
         nodes = await self._store.find(
             Node, org=EVERY_ORG, where=living(NodeStatus.DELETED), sort=[]
         )
-        wants = planning.request(spec, image)
+        gate = await self._containers.gates.of(image)
+        wants = planning.request(spec, image, gate)
         reasons.plan(wants, nodes, now=self._clock(), grace_s=self._node_grace_s)
 
     # --- until it answers

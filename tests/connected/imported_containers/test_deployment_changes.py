@@ -7,11 +7,10 @@ from functools import partial
 
 import pytest
 
-from pipeline.images.specs import CLIENTS_OWN
 from schemas.access import Principal
 from schemas.container import Desired
 from schemas.deployment import Deployment
-from schemas.image import Image
+from schemas.image import CLIENTS_OWN, Image
 from schemas.states import DeploymentStatus
 from tests.support.registries.deployment_door import (
     DEPLOYED_KEYS,

@@ -93,7 +93,9 @@ class Halting(Placement):
 
 def halting(rig: NodeRig) -> Halting:
     view = NodeView(rig.store, grace_s=20, clock=rig.clock)
-    placing = Halting(rig.records, rig.leases, view, node_grace_s=20, patience_s=60)
+    placing = Halting(
+        rig.records, rig.leases, view, rig.containers.gates, node_grace_s=20, patience_s=60
+    )
     placing.leased, placing.go_on = asyncio.Event(), asyncio.Event()
     return placing
 

@@ -95,7 +95,8 @@ async def test_of_creations_at_the_same_time_only_those_pass_for_which_there_is_
     """Each by a service of its own, as in another process."""
     image = (await rig.image()).uuid
     await limit(rig, **quotas)
-    services = [Containers(rig.records, rig.containers._images, rig.leases) for _ in range(12)]
+    known = rig.containers
+    services = [Containers(rig.records, known._images, rig.leases, known.gates) for _ in range(12)]
     asked = ContainerSpec(image=image, gpus=2)
     done = await asyncio.gather(
         *(each.run(rig.caller, asked) for each in services), return_exceptions=True

@@ -11,6 +11,7 @@ from pipeline.adapters.store.store import KINDS, Store
 from pipeline.errors import AlreadyExists
 from schemas.access import Role, Token, User
 from schemas.base import Record
+from schemas.catalog import CatalogEntry, CatalogRow, TableName
 from schemas.container import Container, Desired, Volume
 from schemas.image import Image
 from schemas.node import Node
@@ -64,6 +65,16 @@ def _twins(kind: type[Record]) -> tuple[Record, Record]:
                 "changed_at": AT,
             }
             return Registry(**base(Registry), **given), Registry(**base(Registry), **given)
+        case "catalog-row":
+            row = {"table": TableName.CUDA, "pk": 1, "values": {}, "claims": ["cuda version 1"]}
+            return CatalogRow(**base(CatalogRow), **row), CatalogRow(**base(CatalogRow), **row)
+        case "catalog":
+            known = dict.fromkeys(("cuda_version", "framework", "domain", "licence"), 1)
+            known |= dict.fromkeys(("name", "version", "url", "registry_url"), "one")
+            known |= {"pk": 1, "tasks": [], "changed_at": AT}
+            return CatalogEntry(**base(CatalogEntry), **known), CatalogEntry(
+                **base(CatalogEntry), **known
+            )
     raise AssertionError(f"{kind} has no twins")
 
 
@@ -73,11 +84,11 @@ UNIQUE = [kind for kind in KINDS if any(index.unique for index in INDEXES[kind])
 @pytest.mark.parametrize("kind", UNIQUE, ids=lambda kind: kind.resource)
 async def test_what_must_be_unique_is_refused_twice(store: Store, kind: type[Record]) -> None:
     first, second = _twins(kind)
-    (unique,) = [index.name for index in INDEXES[kind] if index.unique]
+    unique = [index.name for index in INDEXES[kind] if index.unique]
     await store.insert(first)
     with pytest.raises(AlreadyExists) as refused:
         await store.insert(second)
-    assert refused.value.facts == {"index": unique}
+    assert refused.value.facts["index"] in unique
 
 
 @pytest.mark.parametrize("kind", [Image, Container, User, Secret], ids=lambda kind: kind.resource)

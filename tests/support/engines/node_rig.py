@@ -22,6 +22,8 @@ from pipeline.adapters.registry.tokens import RegistryTokens
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.agent.service import Agent
 from pipeline.bootstrap.agent import Outside, asset_rules, build_agent
+from pipeline.catalog.gates import Gates
+from pipeline.catalog.rows import CatalogRows
 from pipeline.containers import volumes
 from pipeline.containers.changes import OverdueContainers
 from pipeline.containers.service import Containers
@@ -344,7 +346,7 @@ async def node_rig(
                 cuda=given.simulated_cuda,
             ),
             health=Health(),
-            containers=Containers(records, _images(records, given), leases),
+            containers=Containers(records, _images(records, given), leases, _gates(records, given)),
             placing=_placing(records, leases, view, given),
             view=view,
             nodes=LostNodes(
@@ -385,10 +387,14 @@ async def _nobody(build: str, asked: bytes) -> AsyncGenerator[bytes, None]:
 
 def _placing(records: Records, leases: Leases, view: NodeView, settings: Settings) -> Placement:
     grace_s, patience_s = settings.node_grace_s, settings.placement_patience_s
-    return Placement(records, leases, view, node_grace_s=grace_s, patience_s=patience_s)
+    own = records, leases, view, _gates(records, settings)
+    return Placement(*own, node_grace_s=grace_s, patience_s=patience_s)
+
+
+def _gates(records: Records, settings: Settings) -> Gates:
+    return Gates(records.store, CatalogRows(records, home=settings.org))
 
 
 def _images(records: Records, settings: Settings) -> Images:
-    secrets = Secrets(records, settings)
     own = OwnRegistry(records.store, RegistryTokens(settings.registry, ""))
-    return Images(records, secrets, own)
+    return Images(records, Secrets(records, settings), own)
