@@ -19,6 +19,7 @@ from schemas.organisation import Organisation
 from schemas.registry import Registry
 from schemas.secret import Secret
 from schemas.states import ContainerStatus, ImageStatus, NodeStatus
+from schemas.webhook import Webhook
 from tests.support.records import AT, ORG, after, container, deployment, image, node
 
 
@@ -56,6 +57,9 @@ def _twins(kind: type[Record]) -> tuple[Record, Record]:
             return Volume(**base(Volume), **at), Volume(**base(Volume), **at)
         case "deployment":
             return deployment(name="one"), deployment(name="one")
+        case "webhook":
+            hook = {"name": "w", "url": "http://w", "resources": [], "kinds": [], "after": 0}
+            return Webhook(**base(Webhook), **hook), Webhook(**base(Webhook), **hook)
         case "registry":
             given = {
                 "id": "r",
