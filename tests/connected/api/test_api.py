@@ -284,7 +284,7 @@ async def test_a_store_that_is_away_is_503_and_comes_back(
 
 async def test_an_idle_process_is_small(api: ApiProcess, http: httpx.AsyncClient) -> None:
     await http.get("/openapi.json")
-    assert api.rss_mib < 110
+    assert api.rss_mib < 120
 
 
 async def test_a_wrong_setting_ends_the_process_with_a_reason(
