@@ -15,6 +15,7 @@ from starlette.responses import Response
 from api.container_svc.answers import body_of, failures, json_answer, read
 from api.container_svc.nodes import PREFIX, NodeId, node_of
 from api.container_svc.run_request import Part, Text, Whole
+from api.http.answers import Since
 from api.http.auth import GuardedRoute, ServicesDep, needs
 from api.http.streams import EVENT_STREAM, Pump, Stream
 from pipeline.bootstrap.control_plane import Services
@@ -101,7 +102,7 @@ async def follow_logs(
     containerId: Annotated[str, Query(description="Only of this container.")] = "",
     nodeId: NodeId = "",
     contains: Annotated[str, Query(description="Only what has this text in it.")] = "",
-    since: Annotated[AwareDatetime | None, Query(description="Begin then.")] = None,
+    since: Annotated[Since | None, Query(description="Begin then.")] = None,
     last_event_id: Annotated[str | None, Header(max_length=ID_MAX)] = None,
 ) -> Response:
     """What containers write, while they write it."""

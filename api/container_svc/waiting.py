@@ -28,7 +28,8 @@ class Waiting:
         self.services = services
         self.caller = caller
         self._hub = hub
-        self._end = asyncio.get_running_loop().time() + wait_s
+        most_s = services.settings.wait_max_s
+        self._end = asyncio.get_running_loop().time() + min(wait_s, most_s)
 
     @property
     def left_s(self) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import Header, Query, Request
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator
 from starlette.responses import Response
 
 from pipeline.errors import NotFound, StaleRevision
@@ -126,6 +126,19 @@ def cursor(pattern: str) -> Any:
 
 
 Cursor = Annotated[str | None, cursor(CURSOR)]
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _date_time(value: object) -> object:
+    """Numbers, which pydantic takes for seconds since 1970, are none."""
+    if isinstance(value, str) and not _RFC3339.fullmatch(value):
+        raise ValueError("write it like 2026-05-01T12:00:00Z")
+    return value
+
+
+Since = Annotated[AwareDatetime, BeforeValidator(_date_time)]
+"""A time in a query."""
 
 Called = Annotated[
     str,

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import AwareDatetime, BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive
 
-from api.http.answers import end_to_end
+from api.http.answers import Since, end_to_end
 from api.http.auth import GuardedRoute, ServicesDep, needs
 from api.http.bodies import streams_body
 from api.http.problem_details import problems
@@ -136,18 +135,7 @@ HEARTBEAT_S = 15.0
 FIRST_S = 2.0
 """A node that has refused nothing within this time is taken to have accepted."""
 TEXT, LINES = "text/plain", "application/x-ndjson"
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
-
-
-def _date_time(value: object) -> object:
-    """Numbers, which pydantic takes for seconds since 1970, are none."""
-    if isinstance(value, str) and not _RFC3339.fullmatch(value):
-        raise ValueError("write it like 2026-05-01T12:00:00Z")
-    return value
-
-
-Since = Annotated[AwareDatetime, BeforeValidator(_date_time)]
 
 
 @router.get(

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pipeline.access.roles import acting_for
+from pipeline.adapters.store.indexes import SOME_TIME
 from pipeline.adapters.store.store import EVERY_ORG
 from pipeline.catalog.comparison import compare
 from pipeline.catalog.requirements import gate_of
@@ -131,7 +132,7 @@ class EntryValidation:
                     "validation.status": {"$in": waiting},
                     "updated_at": {"$lt": now - self._stuck_after},
                 },
-                {"retry_at": {"$lt": now}},
+                {"retry_at": {"$gt": SOME_TIME, "$lt": now}},
             ],
         }
         found = await self._store.find(
