@@ -126,7 +126,7 @@ class Activation:
         if replicas := await self._replicas(known):
             return replicas
         with self._in_line():
-            async with self._wakes.of(deployment.uuid, lambda: self._wake(deployment, hub)) as wake:
+            async with self._wakes.of(deployment.uuid, lambda: self._wake(known, hub)) as wake:
                 limit_s = self._wait_s if wait_s is None else wait_s
                 await asyncio.wait({wake}, timeout=limit_s)
                 if wake.done():
