@@ -172,6 +172,8 @@ class DeploymentDraft:
         for name, (request, limit) in {"cpu_limit": cpu, "memory_limit": memory}.items():
             if request is not None and limit is not None and limit < request:
                 fields.refuse(name, "It must not be less than the request.")
+        if fields.wrong:
+            return Resources()  # which nobody gets: all that is wrong is told together
         return Resources(
             cpus=cpu[0] or cpu[1] or 0,
             cpus_limit=(cpu[0] and cpu[1]) or 0,
