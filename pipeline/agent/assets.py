@@ -131,9 +131,11 @@ class Assets:
         limit = self._settings.asset_cache_max_bytes
         async with self._evicting:
             try:
+                # Who lets go while the engine is asked may have made his container after its look.
+                held = list(self._held.values())
                 seen = await self._engine.list(self._node.labels)
                 keys = (each.labels.get(ASSETS, "").split(",") for each in seen)
-                needed = {key for some in (*keys, *self._held.values()) for key in some if key}
+                needed = {key for some in (*keys, *held) for key in some if key}
                 await asyncio.to_thread(_evict, self._folder, needed, limit)
             except (YardError, OSError) as error:
                 log.warning("assets that nobody needs are removed later: %s", error)
