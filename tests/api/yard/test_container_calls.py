@@ -63,7 +63,7 @@ async def a_yard(talk: Talk) -> AsyncIterator[Yard]:
             fake.containers,  # type: ignore[arg-type]
             http,
             SimpleNamespace(address=address),  # type: ignore[arg-type]
-            lambda _container, _seconds: nullcontext(),  # type: ignore[arg-type,return-value]
+            lambda _container: nullcontext(),  # type: ignore[arg-type,return-value]
             timeout_s=LIMIT_S,
         )
         fake.models.passthrough = calls
