@@ -11,28 +11,10 @@ from cli.client import Client, ServerSentEvent
 from cli.console import AsJson, age, as_document, echo, field, for_each, json_or_table, out
 
 RESOURCES = (
-    *(
-        "build",
-        "container",
-        "dead-letter",
-        "deployment",
-        "image",
-        "model",
-        "model-file",
-        "model-version",
-    ),
-    *(
-        "node",
-        "organisation",
-        "registry",
-        "registry-history",
-        "registry-space",
-        "secret",
-        "token",
-        "upload",
-        "user",
-        "volume",
-    ),
+    *("build", "catalog", "catalog-row", "container", "dead-letter", "deployment", "image"),
+    *("model", "model-file", "model-version", "node", "organisation", "registry"),
+    *("registry-history", "registry-space", "secret", "token", "upload", "user", "volume"),
+    *("webhook", "webhook-delivery"),
 )
 """As the records call them. They are not asked: that would load them for every command."""
 
