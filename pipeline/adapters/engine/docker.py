@@ -242,7 +242,7 @@ class DockerEngine:
             found = await self._link.call("GET", f"{_at(id_or_name)}/stats", params=params)
         except ContainerMissing:
             return None
-        return shapes.use(found)
+        return shapes.use(found or {})  # null: it is removed just now
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         request = {"Name": name, "Labels": dict(labels)}

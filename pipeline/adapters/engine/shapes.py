@@ -145,13 +145,8 @@ def container(found: Json) -> EngineContainer:
     )
 
 
-def use(found: Json | None) -> EngineUse | None:
-    """From GET /containers/{id}/stats; None of one that does not run, which has no memory.
-
-    Of one that is removed meanwhile the engine says nothing, not even an empty object.
-    """
-    if found is None:
-        return None
+def use(found: Json) -> EngineUse | None:
+    """From GET /containers/{id}/stats; None of one that does not run, which has no memory."""
     at_ns, memory = parse_ns(found.get("read") or ""), found.get("memory_stats") or {}
     processor = found.get("cpu_stats") or {}
     if at_ns is None or not memory.get("limit"):
