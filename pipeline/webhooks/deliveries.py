@@ -100,9 +100,16 @@ class WebhookDeliveries:
         while given is not None:
             webhook = await self._store.find_by_id(Webhook, given.webhook, org=org)
             head = await self._head(given)
-            if webhook is None or webhook.status is not WebhookStatus.ACTIVE or head is None:
+            if webhook is None or head is None:
                 return
-            if not _is_due(head, self._records.clock()) or not await self._try(webhook, head):
+            now = self._records.clock()
+            if webhook.status is not WebhookStatus.ACTIVE:
+                await self._look_later(given, now + BEHIND)
+                return
+            if not _is_due(head, now):
+                await self._look_later(given, head.next_at or now + BEHIND)
+                return
+            if not await self._try(webhook, head):
                 return
 
     async def sweep(self) -> None:
