@@ -25,6 +25,7 @@ from cli.console import (
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
     out,
     refuse,
@@ -98,16 +99,16 @@ def list_(
     For instance: modelyard builds list --status FAILED
     """
     builds = Client().pages("/builds", limit=limit, **given(status=status))
-    json_or_table(builds, COLUMNS, as_json=as_json)
+    json_or_table(builds, COLUMNS, as_json=as_json, called=ID)
 
 
 @app.command()
-def show(build: Whole) -> None:
+def show(build: Whole, as_json: AsJson = False) -> None:
     """Everything that is known about one build.
 
     For instance: modelyard builds show 0a8f8a4e-93f1-4c5f-8a64-0e5a1cf1f7a0
     """
-    as_document(Client().call("GET", "/builds", build))
+    json_or_row(Client().call("GET", "/builds", build), COLUMNS, called=ID)
 
 
 @app.command()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import wraps
 from typing import IO, Annotated, Any, NoReturn
 
 import typer
@@ -64,7 +68,60 @@ def standard_input() -> IO[bytes]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""Of commands that print records; they get `--output`, too (`add_formats`)."""
 AsJsonOrTable = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+OnlyJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""Of commands whose output is no table of records."""
+
+
+class Format(StrEnum):
+    """Of records that are printed."""
+
+    JSON = "json"
+    WIDE = "wide"
+    NAME = "name"
+
+
+Output = Annotated[
+    Format | None,
+    typer.Option(
+        "--output", "-o", help="wide: with more columns; name: only what a record is called by."
+    ),
+]
+FORMAT: ContextVar[Format | None] = ContextVar("FORMAT", default=None)
+"""The one that was asked for."""
+
+
+def add_formats(app: typer.Typer) -> None:
+    """Gives `--output` to all commands with `--json`, here and below."""
+    for each in app.registered_commands:
+        if each.callback is not None:
+            each.callback = _with_output(each.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            add_formats(group.typer_instance)
+
+
+def _with_output(command: Callable[..., Any]) -> Callable[..., Any]:
+    own = inspect.signature(command, eval_str=True)
+    if getattr(own.parameters.get("as_json"), "annotation", None) not in (AsJson, AsJsonOrTable):
+        return command
+
+    @wraps(command)
+    def run(*, output: Format | None, **given: Any) -> Any:
+        if given["as_json"] and output not in (None, Format.JSON):
+            raise typer.BadParameter("--json and --output say different things.")
+        FORMAT.set(Format.JSON if given["as_json"] else output)
+        return command(**given | {"as_json": FORMAT.get() is Format.JSON})
+
+    kinds = {"kind": inspect.Parameter.KEYWORD_ONLY}
+    parameters = [each.replace(**kinds) for each in own.parameters.values()]
+    parameters.append(inspect.Parameter("output", default=None, annotation=Output, **kinds))
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
 Limit = Annotated[int, typer.Option(min=1, max=10_000)]
 
 Item = dict[str, Any]
@@ -94,23 +151,59 @@ _COLOURS = {
 }
 
 
-def json_or_table(items: Sequence[Item], columns: Sequence[Column], *, as_json: bool) -> None:
+def json_or_table(
+    items: Sequence[Item], columns: Sequence[Column], *, as_json: bool, called: str = ""
+) -> None:
+    """As asked for: `called` is the title of the column that a record is called by, if that is
+    neither NAME nor SLUG nor the first one."""
     if as_json:
         as_document(list(items))
-        return
-    if not out.is_terminal:
-        Console(file=out.file, width=WIDE).print(_table(*_cells(items, columns)))
+    elif FORMAT.get() is Format.NAME:
+        read = _called(columns, called)
+        print("".join(f"{read(item)}\n" for item in items), end="")
+    elif not out.is_terminal:
+        Console(file=out.file, width=WIDE).print(_table(*_cells(items, _shown(columns))))
     else:
         show_in(out, items, columns)
+
+
+def json_or_row(item: Item, columns: Sequence[Column], *, called: str = "") -> None:
+    """One record: all of it as JSON, unless a row or its name is asked for."""
+    if FORMAT.get() in (Format.WIDE, Format.NAME):
+        json_or_table([item], columns, as_json=False, called=called)
+    else:
+        as_document(item)
+
+
+def _called(columns: Sequence[Column], called: str) -> Callable[[Item], Any]:
+    for title, read in columns:
+        if title in ((called,) if called else ("NAME", "SLUG")):
+            return read
+    return columns[0][1]
+
+
+class Wide:
+    """Reads what only `--output wide` shows."""
+
+    def __init__(self, read: Callable[[Item], Any]) -> None:
+        self._read = read
+
+    def __call__(self, item: Item) -> Any:
+        return self._read(item)
+
+
+def _shown(columns: Sequence[Column]) -> list[Column]:
+    is_wide = FORMAT.get() is Format.WIDE
+    return [each for each in columns if is_wide or not isinstance(each[1], Wide)]
 
 
 def show_in(terminal: Console, items: Sequence[Item], columns: Sequence[Column]) -> None:
     """Nothing is cut, however narrow the terminal: what makes no table there is a list.
 
-    A column in which no record has anything is left out.
+    A column in which no record has anything is left out. IDs are whole where it is wide.
     """
-    told = [each for each in columns if not items or any(map(each[1], items))]
-    titles, rows = _cells(items, told, are_short=True)
+    told = [each for each in _shown(columns) if not items or any(map(each[1], items))]
+    titles, rows = _cells(items, told, are_short=FORMAT.get() is not Format.WIDE)
     if _least_width(titles, rows) <= terminal.width:
         terminal.print(_table(titles, rows))
     else:
@@ -204,6 +297,11 @@ def size(name: str) -> Callable[[Item], str]:
         return "" if value is None else human_bytes(value)
 
     return read
+
+
+def labels(name: str) -> Callable[[Item], str]:
+    read = field(name)
+    return lambda item: ", ".join(f"{key}={value}" for key, value in (read(item) or {}).items())
 
 
 def human_bytes(count: float) -> str:

@@ -1,130 +1,93 @@
-"""Which server is meant and who is calling: the environment, the local stack, or a kept login."""
+"""Which server is meant and who is calling: an option, the environment, the local stack, or a
+context."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-from collections.abc import Generator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from cli.console import DENIED, FAILED, refuse
-from cli.server import TOKEN, URL, Server, decoded, shown
+from cli.console import refuse
+from cli.contexts import Context, Contexts, RenewedLogin
+from cli.server import TOKEN, URL, Server, shown
 
 LOCAL = "http://127.0.0.1:8000"
-EARLY = timedelta(seconds=30)
-"""A token is renewed this long before it ends."""
+CONTEXT = "MODELYARD_CONTEXT"
+
+
+class Origin(StrEnum):
+    """What said which server is meant."""
+
+    OPTION = "--context"
+    ENVIRONMENT = URL
+    CONTEXT_VARIABLE = CONTEXT
+    STACK = "the stack of this folder"
+    CURRENT = "modelyard contexts use"
+    DEFAULT = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """What a server gave for a password, or a token that somebody had."""
+class Choice:
+    """A server and its caller, what said so, and the context, if it is one."""
 
-    token: str
-    refresh: str = ""
-    """Renews `token`; empty for a token that somebody had."""
-    expires_at: str = ""
-    user: str = ""
-
-    @classmethod
-    def of(cls, session: dict[str, Any]) -> Login:
-        """What `POST /login` and `POST /refresh` answer."""
-        user = f"{session['user']}@{session['org']}"
-        return cls(session["access"], session["refresh"], session["expires_at"], user)
-
-    @property
-    def is_over(self) -> bool:
-        """It must be renewed before it is used."""
-        return bool(self.refresh) and datetime.fromisoformat(self.expires_at) < (
-            datetime.now(UTC) + EARLY
-        )
+    server: Server
+    origin: Origin
+    context: str = ""
 
 
-class Logins:
-    """Those that are kept: a file of the user's own, with an entry for each address."""
-
-    def __init__(self) -> None:
-        folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "modelyard"
-        self._file = folder / "logins.json"
-
-    def read(self) -> dict[str, Login]:
-        """By address, the newest last. Exits when the file is broken."""
-        try:
-            kept = json.loads(self._file.read_text("utf-8"))
-            return {url: Login(**login) for url, login in kept.items()}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except OSError as error:
-            refuse(f"{self._file} cannot be read: {error.strerror}.", f"Set {TOKEN} instead.")
-        except (ValueError, TypeError, AttributeError):
-            refuse(f"{self._file} is broken.", "Remove it and log in again: modelyard login")
-
-    def keep(self, url: str, login: Login | None, *, is_renewed: bool = False) -> None:
-        """As the newest, unless it was only renewed; None forgets what is kept."""
-        kept = self.read()
-        if not is_renewed:
-            kept.pop(url, None)
-        if login is not None:
-            kept[url] = login
-        self._write(kept)
-
-    def _write(self, kept: dict[str, Login]) -> None:
-        """Whole or not at all, and for nobody else to read."""
-        draft = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft.unlink(missing_ok=True)
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump({url: asdict(each) for url, each in kept.items()}, file, indent=1)
-            draft.replace(self._file)
-        except OSError as error:
-            refuse(f"{self._file} cannot be written: {error.strerror}.", code=FAILED)
-
-
-class RenewedLogin(httpx.Auth):
-    """Gives its token to each request, and renews it in time, as often as that is needed."""
-
-    def __init__(self, url: str, login: Login) -> None:
-        self._url = url
-        self._login = login
-
-    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        if self._login.is_over:
-            address = httpx.URL(self._url).join("/yard/v1/refresh")
-            answer = yield httpx.Request("POST", address, json={"refresh": self._login.refresh})
-            answer.read()
-            if answer.is_success:
-                self._login = Login.of(decoded(Server(self._url), answer.content))
-                Logins().keep(self._url, self._login, is_renewed=True)
-            elif answer.status_code == 401:
-                refuse("The login has ended.", "Log in again: modelyard login", code=DENIED)
-        request.headers["Authorization"] = f"Bearer {self._login.token}"
-        yield request
+CHOSEN: ContextVar[str | None] = ContextVar("CHOSEN", default=None)
+"""The context that `--context` names."""
 
 
 def find_server() -> Server:
-    """The environment counts first, then the stack of this folder, then the newest login.
+    """The one that counts most; see `find_choice`."""
+    return find_choice().server
+
+
+def find_choice() -> Choice:
+    """`--context` counts most, then the environment, the stack of this folder, and the context in
+    use.
 
     A token goes to the address that it belongs to and to no other. Exits when one of them holds
     what cannot be an address or a token.
     """
+    if (chosen := CHOSEN.get()) is not None:
+        return _of(Contexts().read().get(chosen), Origin.OPTION)
     given, token = os.environ.get(URL), os.environ.get(TOKEN)
-    if given is not None and token is not None:
-        return Server(checked_url(given), checked_token(token))
+    if given is not None:
+        return Choice(_at(checked_url(given), token), Origin.ENVIRONMENT)
+    if name := os.environ.get(CONTEXT):
+        return _of(Contexts().read().get(name), Origin.CONTEXT_VARIABLE, token)
     local = _local_facts()
-    logins = Logins().read() if URL not in local or given is not None else {}
-    newest = next(reversed(logins), LOCAL)
-    url = checked_url(given if given is not None else local.get(URL, newest))
-    if token is None and url == local.get(URL):
-        token = local.get(TOKEN, "")
-    if token is None and url in logins:
-        return Server(url, login=RenewedLogin(url, logins[url]))
-    return Server(url, checked_token(token or ""))
+    if URL in local:
+        found = checked_token(local.get(TOKEN, "") if token is None else token)
+        return Choice(Server(checked_url(local[URL]), found), Origin.STACK)
+    if context := Contexts().read().in_use():
+        return _of(context, Origin.CURRENT, token)
+    return Choice(Server(LOCAL, checked_token(token or "")), Origin.DEFAULT)
+
+
+def _of(context: Context, origin: Origin, token: str | None = None) -> Choice:
+    if token is not None:
+        return Choice(Server(context.url, checked_token(token)), origin, context.name)
+    server = Server(context.url, login=RenewedLogin(context))
+    return Choice(server, origin, context.name)
+
+
+def _at(url: str, token: str | None) -> Server:
+    """With the token that is known for this address, unless one is given."""
+    if token is not None:
+        return Server(url, checked_token(token))
+    local = _local_facts()
+    if url == local.get(URL):
+        return Server(url, checked_token(local.get(TOKEN, "")))
+    context = Contexts().read().at(url)
+    return Server(url) if context is None else Server(url, login=RenewedLogin(context))
 
 
 def _local_facts() -> dict[str, str]:

@@ -27,7 +27,9 @@ from cli.commands import (
     stack,
     webhooks,
 )
-from cli.console import FAILED, USAGE, echo, err
+from cli.commands.access import contexts
+from cli.console import FAILED, USAGE, add_formats, echo, err
+from cli.credentials import CHOSEN
 
 
 class CommandLine(typer.Typer):
@@ -95,12 +97,16 @@ def modelyard(
         bool,
         typer.Option("--version", is_eager=True, callback=_tell_version, help="Print it and end."),
     ] = False,
+    context: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The server to use: modelyard contexts list.")
+    ] = None,
 ) -> None:
     """Takes in model container images, proves that they work, and runs them on GPU nodes.
 
     Exit codes: 0 done, 1 failed or refused, 2 wrong arguments, 3 not found, 4 not allowed, 5 no
     answer, 130 interrupted.
     """
+    CHOSEN.set(context)
 
 
 RUN_IT = "Run it"
@@ -117,6 +123,9 @@ for command in (access.login, access.logout, access.whoami, events.events):
 app.command(rich_help_panel=USE_IT)(containers.logs)
 images.app.command("build")(builds.build)
 app.command(rich_help_panel=USE_IT)(nodes.top)
+app.command("deploy", rich_help_panel=USE_IT)(deployments.create)
+for command in (deployments.scale, deployments.rollback):
+    app.command(rich_help_panel=USE_IT)(command)
 for name, group in {
     "images": images.app,
     "builds": builds.app,
@@ -132,9 +141,12 @@ for name, group in {
     "orgs": organisations.orgs,
     "users": organisations.users,
     "token": access.app,
+    "contexts": contexts.app,
     "dead-letters": events.dead_letters,
 }.items():
     app.add_typer(group, name=name, rich_help_panel=USE_IT)
+
+add_formats(app)
 
 if __name__ == "__main__":
     app()

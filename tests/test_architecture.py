@@ -29,7 +29,7 @@ SDK_HOMES = {
     "httpx": (
         "pipeline/adapters/http/",
         "pipeline/adapters/registry/",
-        *("cli/client", "cli/credentials", "cli/server", "cli/uploads"),
+        *("cli/client", "cli/contexts", "cli/credentials", "cli/server", "cli/uploads"),
     ),
     "pynvml": ("pipeline/adapters/gpus/",),
     "grpc": ("pipeline/adapters/grpc/",),

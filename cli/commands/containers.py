@@ -19,9 +19,9 @@ from cli.console import (
     AsJsonOrTable,
     Limit,
     age,
-    as_document,
     field,
     for_each,
+    json_or_row,
     json_or_table,
     refuse,
 )
@@ -69,13 +69,13 @@ def list_(
 
 
 @app.command()
-def show(container: Named) -> None:
+def show(container: Named, as_json: AsJson = False) -> None:
     """Everything that is known about one container.
 
     For instance: modelyard containers show first
     """
     client = Client()
-    as_document(client.call("GET", client.path_to("containers", container)))
+    json_or_row(client.call("GET", client.path_to("containers", container)), COLUMNS)
 
 
 @app.command()

@@ -13,14 +13,18 @@ from cli.commands.run import Annotation, Timeout, is_silent, pairs, with_launch_
 from cli.console import (
     FAILED,
     ID,
+    AsJson,
     AsJsonOrTable,
     Limit,
+    OnlyJson,
+    Wide,
     age,
     as_document,
     echo,
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
     refuse,
     short_id,
@@ -38,6 +42,9 @@ COLUMNS = [
     ("READY", lambda item: f"{item['ready']}/{item['replicas']}"),
     ("REPLICAS", lambda item: f"{item['min_replicas']}–{item['max_replicas']}"),
     ("TEMPLATE", field("template.generation")),
+    ("IMAGE", Wide(field("template.spec.image"))),
+    ("ENDPOINT", Wide(field("endpoint"))),
+    ("CREATED", Wide(field("created_at"))),
     ("AGE", age("created_at")),
     ("REASON", field("reason")),
 ]
@@ -171,13 +178,13 @@ def list_(
 
 
 @app.command()
-def show(deployment: Named) -> None:
+def show(deployment: Named, as_json: AsJson = False) -> None:
     """Everything that is known about one deployment.
 
     For instance: modelyard deployments show chat
     """
     client = Client()
-    as_document(client.call("GET", client.path_to("deployments", deployment)))
+    json_or_row(client.call("GET", client.path_to("deployments", deployment)), COLUMNS)
 
 
 @app.command()
@@ -190,7 +197,7 @@ def scale(
 ) -> None:
     """Want so many replicas now, within the deployment's bounds.
 
-    For instance: modelyard deployments scale chat 3
+    For instance: modelyard scale chat 3
     """
     client = Client()
     path = client.path_to("deployments", deployment)
@@ -213,7 +220,7 @@ def autoscale(
     down_step: autoscaling.Steps = None,
     rule: autoscaling.Rule = None,
     off: Annotated[bool, typer.Option("--off", help="The number is set by hand again.")] = False,
-    as_json: AsJsonOrTable = False,
+    as_json: OnlyJson = False,
 ) -> None:
     """Let the number of replicas follow the load, or the clock. Without options: what it does.
 
@@ -259,7 +266,7 @@ def rollback(
 ) -> None:
     """Return to an earlier template, which rolls out like an edit.
 
-    For instance: modelyard deployments rollback chat
+    For instance: modelyard rollback chat
     """
     client = Client()
     path = client.path_to("deployments", deployment)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, ServerSentEvent
-from cli.console import AsJson, age, as_document, echo, field, for_each, json_or_table, out
+from cli.console import AsJson, age, echo, field, for_each, json_or_row, json_or_table, out
 
 RESOURCES = (
     *("build", "catalog", "catalog-row", "container", "dead-letter", "deployment", "image"),
@@ -83,12 +83,14 @@ def show(
     whole: Annotated[
         bool, typer.Option("--whole", help="Secrets included; that you looked is an event.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """One message with its history and payload, in which secrets are masked.
 
     For instance: modelyard dead-letters show 7
     """
-    as_document(Client().call("GET", "/dead-letters", letter, *(["text"] if whole else [])))
+    found = Client().call("GET", "/dead-letters", letter, *(["text"] if whole else []))
+    json_or_row(found, COLUMNS)
 
 
 @dead_letters.command()

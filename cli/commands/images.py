@@ -23,6 +23,8 @@ from cli.console import (
     AsJson,
     AsJsonOrTable,
     Limit,
+    OnlyJson,
+    Wide,
     age,
     as_document,
     echo,
@@ -30,7 +32,9 @@ from cli.console import (
     field,
     for_each,
     human_bytes,
+    json_or_row,
     json_or_table,
+    labels,
     out,
     refuse,
     short_id,
@@ -56,6 +60,9 @@ COLUMNS = [
     ("STATUS", field("status")),
     ("SIZE", size("size_bytes")),
     ("PLATFORM", lambda item: _platform(item)),
+    ("REFERENCE", Wide(field("reference"))),
+    ("LABELS", Wide(labels("labels"))),
+    ("CREATED", Wide(field("created_at"))),
     ("AGE", age("created_at")),
     ("REASON", field("reason")),
 ]
@@ -122,7 +129,7 @@ def push(
     platform: Annotated[str | None, typer.Option(help="For instance linux/arm64.")] = None,
     model: Annotated[str | None, typer.Option(help="By name or ID; goes with --version.")] = None,
     version: Annotated[str | None, typer.Option(help="Deliver it to this version.")] = None,
-    as_json: AsJson = False,
+    as_json: OnlyJson = False,
 ) -> None:
     """Send an image archive. Layers that are there are not sent; a cut is gone on from.
 
@@ -163,17 +170,17 @@ def list_(
 
 
 @app.command()
-def show(image: Named) -> None:
+def show(image: Named, as_json: AsJson = False) -> None:
     """Everything that is known about one image.
 
     For instance: modelyard images show model
     """
     client = Client()
-    as_document(client.call("GET", client.path_to("images", image)))
+    json_or_row(client.call("GET", client.path_to("images", image)), COLUMNS)
 
 
 @app.command()
-def nodes(image: Named, as_json: AsJson = False) -> None:
+def nodes(image: Named, as_json: OnlyJson = False) -> None:
     """Which nodes could run an image now, and for each other one why not.
 
     For instance: modelyard images nodes model

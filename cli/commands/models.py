@@ -22,11 +22,13 @@ from cli.console import (
     AsJson,
     AsJsonOrTable,
     Limit,
+    OnlyJson,
     age,
     as_document,
     echo,
     err,
     field,
+    json_or_row,
     json_or_table,
     out,
     refuse,
@@ -73,13 +75,15 @@ def list_(
 
 
 @app.command()
-def show(model: Model, version: Annotated[str | None, typer.Argument()] = None) -> None:
+def show(
+    model: Model, version: Annotated[str | None, typer.Argument()] = None, as_json: AsJson = False
+) -> None:
     """Everything that is known about a model, or about one version of it.
 
     For instance: modelyard models show classifier 1.0.0
     """
     client, path = _found(model, version)
-    as_document(client.call("GET", path))
+    json_or_row(client.call("GET", path), COLUMNS if version is None else VERSIONS)
 
 
 @app.command()
@@ -261,7 +265,7 @@ def picture(
     file: Annotated[Path | None, typer.Argument(help="PNG, JPEG, GIF or WebP.")] = None,
     description: Annotated[str, typer.Option(help="What is to be seen.")] = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it there.")] = None,
-    as_json: AsJson = False,
+    as_json: OnlyJson = False,
 ) -> None:
     """The picture of a model; with a file, that becomes it.
 

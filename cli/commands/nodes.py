@@ -9,15 +9,20 @@ import typer
 
 from cli.client import Client, Named, SeveralNamed
 from cli.console import (
+    FORMAT,
     ID,
     AsJson,
     AsJsonOrTable,
+    Format,
     Limit,
+    Wide,
     age,
     as_document,
     field,
     for_each,
+    json_or_row,
     json_or_table,
+    labels,
     size,
 )
 
@@ -31,6 +36,8 @@ COLUMNS = [
     ("CPUS", field("inventory.cpus")),
     ("MEMORY", size("inventory.memory_bytes")),
     ("ENGINE", field("inventory.engine_version")),
+    ("ADDRESS", Wide(field("address"))),
+    ("LABELS", Wide(labels("labels"))),
     ("BEAT", age("last_heartbeat")),
     ("REASON", field("reason")),
 ]
@@ -66,13 +73,13 @@ def list_(
 
 
 @app.command()
-def show(node: Named) -> None:
+def show(node: Named, as_json: AsJson = False) -> None:
     """Everything that is known about one node.
 
     For instance: modelyard nodes show gpu-1
     """
     client = Client()
-    as_document(client.call("GET", client.path_to("nodes", node)))
+    json_or_row(client.call("GET", client.path_to("nodes", node)), COLUMNS)
 
 
 @app.command()
@@ -141,7 +148,8 @@ def top(
     if as_json:
         as_document({"nodes": nodes, "containers": uses})
         return
-    json_or_table(nodes, COLUMNS, as_json=False)
+    if FORMAT.get() is not Format.NAME:
+        json_or_table(nodes, COLUMNS, as_json=False)
     json_or_table(uses, USES, as_json=False)
 
 

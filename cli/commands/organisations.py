@@ -14,11 +14,11 @@ from cli.console import (
     Item,
     Limit,
     age,
-    as_document,
     echo,
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
     refuse,
     size,
@@ -71,16 +71,17 @@ def list_orgs(limit: Limit = 50, as_json: AsJson = False) -> None:
 
     For instance: modelyard orgs list
     """
-    json_or_table(Client().pages("/organisations", limit=limit), ORG_COLUMNS, as_json=as_json)
+    found = Client().pages("/organisations", limit=limit)
+    json_or_table(found, ORG_COLUMNS, as_json=as_json, called="SLUG")
 
 
 @orgs.command("show")
-def show_org(organisation: Org) -> None:
+def show_org(organisation: Org, as_json: AsJson = False) -> None:
     """One organisation with its quotas.
 
     For instance: modelyard orgs show research
     """
-    as_document(Client().call("GET", "/organisations", organisation))
+    json_or_row(Client().call("GET", "/organisations", organisation), ORG_COLUMNS, called="SLUG")
 
 
 @orgs.command("edit")
@@ -185,12 +186,12 @@ def list_users(org: OfOrg = None, limit: Limit = 50, as_json: AsJson = False) ->
 
 
 @users.command("show")
-def show_user(user: User, org: OfOrg = None) -> None:
+def show_user(user: User, org: OfOrg = None, as_json: AsJson = False) -> None:
     """One user.
 
     For instance: modelyard users show ada
     """
-    as_document(Client().call("GET", "/users", user, params=given(org=org)))
+    json_or_row(Client().call("GET", "/users", user, params=given(org=org)), USER_COLUMNS)
 
 
 @users.command("disable")

@@ -13,12 +13,14 @@ from cli.console import (
     AsJson,
     AsJsonOrTable,
     Limit,
+    OnlyJson,
     age,
     as_document,
     echo,
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
 )
 from cli.content import json_value
@@ -70,12 +72,12 @@ def search(
 
 
 @app.command()
-def show(registry: Registry) -> None:
+def show(registry: Registry, as_json: AsJson = False) -> None:
     """Everything that is known about one registry.
 
     For instance: modelyard registries show mine
     """
-    as_document(_call("GET", "/container_registry", registry))
+    json_or_row(_call("GET", "/container_registry", registry), COLUMNS, called="ID")
 
 
 @app.command()
@@ -117,7 +119,7 @@ def update(
 
 
 @app.command()
-def check(registry: Registry, as_json: AsJson = False) -> None:
+def check(registry: Registry, as_json: OnlyJson = False) -> None:
     """Have a worker look at a registry now. The exit code is 1 when it does not answer.
 
     For instance: modelyard registries check mine
@@ -181,7 +183,7 @@ def _call(method: str, path: str, *pieces: str, **options: Any) -> Any:
 
 def _show_matching(wanted: dict[str, Any], query: dict[str, Any], *, as_json: bool) -> None:
     entries = _call("POST", "/container_registries", json=wanted, params=query)
-    json_or_table(entries, COLUMNS, as_json=as_json)
+    json_or_table(entries, COLUMNS, as_json=as_json, called="ID")
 
 
 def _print_names(path: str, limit: int) -> None:

@@ -16,11 +16,11 @@ from cli.console import (
     MISSING,
     AsJson,
     age,
-    as_document,
     echo,
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
     refuse,
 )
@@ -83,13 +83,15 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(secret: Annotated[str, typer.Argument(help="Its name or its ID.")]) -> None:
+def show(
+    secret: Annotated[str, typer.Argument(help="Its name or its ID.")], as_json: AsJson = False
+) -> None:
     """One secret, without its values.
 
     For instance: modelyard secrets show team
     """
     client = Client()
-    as_document(client.call("GET", "/secrets", _routable(client, secret)))
+    json_or_row(client.call("GET", "/secrets", _routable(client, secret)), COLUMNS)
 
 
 @app.command()

@@ -27,7 +27,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cli.console import AsJson
+from cli.console import OnlyJson
 
 if TYPE_CHECKING:
     from pipeline.stack.checks import Finding
@@ -193,7 +193,7 @@ def _errors() -> Iterator[None]:
         refuse(error.message, code=FAILED)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: OnlyJson = False) -> None:
     """Check everything that the stack needs; say what to do about what is missing.
 
     The exit code is 1 when anything is.

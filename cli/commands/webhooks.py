@@ -14,11 +14,11 @@ from cli.console import (
     Item,
     Limit,
     age,
-    as_document,
     echo,
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
 )
 
@@ -77,12 +77,12 @@ def list_(limit: Limit = 50, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(webhook: Webhook) -> None:
+def show(webhook: Webhook, as_json: AsJson = False) -> None:
     """One webhook.
 
     For instance: modelyard webhooks show ci
     """
-    as_document(Client().call("GET", "/webhooks", webhook))
+    json_or_row(Client().call("GET", "/webhooks", webhook), COLUMNS)
 
 
 @app.command()

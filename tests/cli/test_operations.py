@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from typer.testing import Result
 
 from api.app import create
-from cli.credentials import Login, Logins
+from cli.contexts import Context, Contexts, Login
 from pipeline.settings import Settings
 from schemas.catalog import TableName
 from tests.support.archives.image_archives import docker_archive
@@ -288,7 +288,8 @@ def test_the_command_of_an_operation_asks_for_it(
     file.write_bytes(b"{}")
     if operation in ("refresh", "log_out"):
         over = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        Logins().keep("http://yard", Login("access", "refresh", over, "ada@default"))
+        login = Login("access", "refresh", over, "ada@default")
+        Contexts().keep(Context("c", "http://yard", login))
     line = COMMANDS[operation].format(file=file, archive=archive)
     command(*line.split(), given="secret\n")
     path = operations[operation].replace("/yard/v1", "")

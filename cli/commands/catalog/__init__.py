@@ -7,7 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client, given
-from cli.console import AsJson, AsJsonOrTable, Limit, as_document, field, for_each, json_or_table
+from cli.console import (
+    AsJson,
+    AsJsonOrTable,
+    Column,
+    Limit,
+    OnlyJson,
+    as_document,
+    field,
+    for_each,
+    json_or_row,
+    json_or_table,
+)
 from cli.content import json_value
 
 app = typer.Typer(no_args_is_help=True, help="Docker images, and what they require of a node.")
@@ -48,16 +59,16 @@ def list_(filter_: Filter = None, limit: Limit = 100, as_json: AsJsonOrTable = F
     For instance: modelyard catalog list
     """
     found = _found("docker", filter_, limit)
-    json_or_table(found, COLUMNS, as_json=as_json)
+    json_or_table(found, COLUMNS, as_json=as_json, called="PK")
 
 
 @app.command()
-def show(pk: Key) -> None:
+def show(pk: Key, as_json: AsJson = False) -> None:
     """One image with the outcome of its validation.
 
     For instance: modelyard catalog show 1
     """
-    as_document(Client().call("GET", "/catalog", pk))
+    json_or_row(Client().call("GET", "/catalog", pk), COLUMNS, called="PK")
 
 
 @app.command()
@@ -104,7 +115,7 @@ def reveal(pk: Key) -> None:
 
 
 @app.command()
-def nodes(pk: Key, as_json: AsJson = False) -> None:
+def nodes(pk: Key, as_json: OnlyJson = False) -> None:
     """Which nodes can run an image, and for each other one why not.
 
     For instance: modelyard catalog nodes 1
@@ -129,17 +140,17 @@ def rows(
     For instance: modelyard catalog rows cuda
     """
     found = _found(table, filter_, limit)
-    columns = [(name.upper(), field(name)) for name in (found[0] if found else {"pk": 0})]
-    json_or_table(found, columns, as_json=as_json)
+    json_or_table(found, _row_columns(found), as_json=as_json, called="PK")
 
 
 @app.command("show-row")
-def show_row(table: Table, pk: Key) -> None:
+def show_row(table: Table, pk: Key, as_json: AsJson = False) -> None:
     """One row of a table.
 
     For instance: modelyard catalog show-row cuda 1
     """
-    as_document(_v1().call("GET", "", table, pk))
+    found = _v1().call("GET", "", table, pk)
+    json_or_row(found, _row_columns([found]), called="PK")
 
 
 @app.command("add-row")
@@ -169,6 +180,10 @@ def delete_row(table: Table, pk: Key) -> None:
     For instance: modelyard catalog delete-row frameworks 17
     """
     _v1().call("DELETE", "", table, pk)
+
+
+def _row_columns(rows: list[dict[str, Any]]) -> list[Column]:
+    return [(name.upper(), field(name)) for name in (rows[0] if rows else {"pk": 0})]
 
 
 def _found(table: str, filter_: str | None, limit: int) -> list[dict[str, Any]]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from cli.client import Client, given
 from cli.console import (
     AsJson,
+    OnlyJson,
     age,
     as_document,
     echo,
     err,
     field,
     for_each,
+    json_or_row,
     json_or_table,
     out,
     refuse,
 )
 from cli.content import secret
-from cli.credentials import Login, Logins, checked_token, checked_url, find_server
-from cli.server import TOKEN, Server
+from cli.contexts import Context, Contexts, Login
+from cli.credentials import checked_token, checked_url, find_choice, find_server
+from cli.server import Server
 
 app = typer.Typer(no_args_is_help=True, help="Tokens for people and programs.")
 
@@ -47,12 +51,14 @@ def login(
     token_stdin: Annotated[
         bool, typer.Option("--token-stdin", help="Keep a token or API key that is read instead.")
     ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the context; default: the host.")
+    ] = None,
 ) -> None:
     """Log in, and stay so: for the eight hours of a session, or as long as a token is good.
 
-    What the server gives is kept for its address in ~/.config/modelyard/logins.json, for nobody
-    else to read. MODELYARD_TOKEN counts more. The newest login says which server is meant when
-    neither MODELYARD_URL nor a running stack does.
+    What the server gives is kept as a context in ~/.config/modelyard/contexts.json, for nobody else
+    to read, and used from then on; MODELYARD_URL and a stack of this folder count more.
 
     For instance: modelyard login https://yard.example -u ada
     """
@@ -60,35 +66,56 @@ def login(
     if token_stdin:
         kept = Login(checked_token(secret("token", is_piped=True)))
         caller = Client(server=Server(server.url, kept.token)).call("GET", "/me")
-        who = f"as {caller['name']}@{caller['org']}"
+        kept = replace(kept, user=f"{caller['name']}@{caller['org']}")
     else:
-        name = user or str(typer.prompt("User", err=True))
-        asked = {"username": name, "password": secret("password", is_piped=password_stdin)}
+        who = user or str(typer.prompt("User", err=True))
+        asked = {"username": who, "password": secret("password", is_piped=password_stdin)}
         kept = Login.of(Client(server=server).call("POST", "/login", json=asked))
-        who = f"as {kept.user}"
-    Logins().keep(server.url, kept)
-    echo(err, f"Logged in to {server.shown} {who}.")
-    if TOKEN in os.environ:
-        echo(err, f"{TOKEN} is set and counts more: unset it to use the login.")
+    context = Context(name or _name(server.url), server.url, kept)
+    Contexts().keep(context)
+    echo(err, f"Logged in to {server.shown} as {kept.user}, context {context.name}.")
+    if (choice := find_choice()).context != context.name:
+        echo(err, f"{choice.origin} counts more and says {choice.server.shown}.")
 
 
-def logout(url: Address = None) -> None:
-    """End a login: its tokens are good no more, and forgotten. A token that was given stays good.
+def _name(url: str) -> str:
+    """That of the context of this address, or its host."""
+    known = Contexts().read().at(url)
+    return known.name if known else urlsplit(url).netloc.rpartition("@")[2]
+
+
+def logout(
+    server: Annotated[
+        str | None, typer.Argument(help="A context or its address; default: the one in use.")
+    ] = None,
+) -> None:
+    """End a login: its tokens are good no more, and its context is forgotten. A token that was
+    given stays good.
 
     For instance: modelyard logout https://yard.example
     """
-    address = find_server().url if url is None else checked_url(url).rstrip("/")
-    server = Server(address)
-    kept = Logins().read().get(address)
-    if kept is None:
-        refuse(f"There is no login at {server.shown}.", "See: modelyard login --help")
-    if kept.refresh:
-        Client(server=server).call("POST", "/logout", json={"token": kept.refresh})
-    Logins().keep(address, None)
-    echo(err, f"Logged out of {server.shown}.")
+    context = _context(server)
+    if context.login.refresh:
+        asked = {"token": context.login.refresh}
+        Client(server=Server(context.url)).call("POST", "/logout", json=asked)
+    Contexts().forget(context.name)
+    echo(err, f"Logged out of {Server(context.url).shown}.")
 
 
-def whoami(as_json: AsJson = False) -> None:
+def _context(server: str | None) -> Context:
+    """The context that is meant. Exits when there is none."""
+    kept = Contexts().read()
+    if server in kept.contexts:
+        return kept.get(server)
+    address = find_server().url if server is None else checked_url(server).rstrip("/")
+    chosen = find_choice().context if server is None else ""
+    found = kept.get(chosen) if chosen else kept.at(address)
+    if found is None:
+        refuse(f"There is no login at {Server(address).shown}.", "See: modelyard login --help")
+    return found
+
+
+def whoami(as_json: OnlyJson = False) -> None:
     """As whom commands speak, to which server, and what they may do there.
 
     For instance: modelyard whoami --json
@@ -128,16 +155,17 @@ def list_(as_json: AsJson = False) -> None:
 
     For instance: modelyard token list
     """
-    json_or_table(Client().pages("/tokens", limit=1000), COLUMNS, as_json=as_json)
+    found = Client().pages("/tokens", limit=1000)
+    json_or_table(found, COLUMNS, as_json=as_json, called="ID")
 
 
 @app.command()
-def show(token: Annotated[str, typer.Argument(help="Its ID.")]) -> None:
+def show(token: Annotated[str, typer.Argument(help="Its ID.")], as_json: AsJson = False) -> None:
     """One token, without its secret.
 
     For instance: modelyard token show 3d8e1f0a-…
     """
-    as_document(Client().call("GET", "/tokens", token))
+    json_or_row(Client().call("GET", "/tokens", token), COLUMNS, called="ID")
 
 
 @app.command()
