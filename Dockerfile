@@ -25,6 +25,7 @@ RUN test -x /usr/sbin/haproxy || { apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*; }
 COPY --from=packages /site /opt/site
 COPY deploy/image/ /usr/local/bin/
+COPY modelyard /app/modelyard
 COPY schemas /app/schemas
 COPY pipeline /app/pipeline
 COPY workers /app/workers

@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
-SOURCES := schemas pipeline workers api cli tests
+SOURCES := modelyard schemas pipeline workers api cli tests
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

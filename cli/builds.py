@@ -159,11 +159,9 @@ def _packed(folder: Path, file: str) -> Iterator[IO[bytes]]:
 
 
 def _show(client: Client, build: str) -> None:
-    with client.stream("GET", f"/builds/{build}/output") as answer:
-        client.require(answer)
-        for text in answer.iter_text():
-            sys.stdout.write(text)
-            sys.stdout.flush()
+    for text in client.read_output(build):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _print(record: dict[str, Any], *, as_json: bool) -> None:

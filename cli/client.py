@@ -1,13 +1,11 @@
-"""The HTTP client of the command line: one place for address, token, errors and exit codes."""
+"""The command line's client: that of programs, with exit codes for what goes wrong."""
 
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 from uuid import UUID
 
 import httpx
@@ -15,46 +13,25 @@ import typer
 
 from cli.console import Part, echo, err, refuse
 from cli.credentials import find_server
-from cli.server import (
-    PROBLEM,
-    Server,
-    connection_errors,
-    decoded,
-    not_modelyard,
-    path_of,
-    require,
-    unreachable,
-)
+from cli.server import Server, exit_for
+from modelyard.client import Call, Event, ModelyardError, UnexpectedAnswer
+from modelyard.client.calls import AWAY, CALLED, RECONNECTIONS, decoded, given, pause_s, require
+from modelyard.client.operations import Operations
 
-PAUSE_S = 0.5
-LONGEST_PAUSE_S = 5.0
-RECONNECTIONS = 20
-"""Attempts to reach a server that was there before, a minute and a half in all."""
-AWAY = frozenset({502, 503, 504})
-"""The server is there and cannot serve at the moment."""
+__all__ = ["Client", "Kind", "Named", "SeveralNamed", "ask_container", "given"]
+
 _LOST: Part = ("connection lost, resuming…", "yellow")
-_STREAMED = httpx.Timeout(None, connect=5, read=60)
 
 Named = Annotated[str, typer.Argument(help="Its name or its ID, or how that begins.")]
 SeveralNamed = Annotated[list[str], typer.Argument(help="Names or IDs, or how these begin.")]
 Kind = Literal["images", "containers", "deployments", "nodes"]
 
 
-class _Away(Exception):
-    """The server answered with a status of `AWAY`."""
+class Client(Operations):
+    """Calls the server as whoever is calling is known there; exits for whatever goes wrong.
 
-
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    id: str
-    event: str
-    data: dict[str, Any]
-
-
-class Client:
-    """Calls the paths below `root` as whoever is calling is known there.
-
-    A path is its fixed part and, one by one, the pieces that people or servers named.
+    Operations of `/yard/v1` are its methods. `call` and the like ask the other families of paths,
+    below `root`: a path is its fixed part and, one by one, the pieces that people or servers named.
     """
 
     def __init__(self, root: str = "/yard/v1", server: Server | None = None) -> None:
@@ -62,10 +39,14 @@ class Client:
         self._server = server or find_server()
         self.url = self._server.url
         self.shown = self._server.shown
-        self.http = self._server.connect(timeout=httpx.Timeout(330, connect=5))
-        """For calls that deal with lost connections themselves."""
-        # Whoever is done with us drops us: no connection is left to be closed by chance.
-        weakref.finalize(self, self.http.close)
+        super().__init__(self._server.connect(timeout=CALLED))
+
+    def fail(self, error: ModelyardError) -> NoReturn:
+        """Exits with what is wrong and what to do about it."""
+        exit_for(self._server, error)
+
+    def lost(self) -> None:
+        echo(err, _LOST)
 
     def call(self, method: str, path: str, *pieces: str, **options: Any) -> Any:
         """The JSON object of the answer, if any, or exit with the problem that the server named."""
@@ -74,46 +55,37 @@ class Client:
 
     def answer(self, method: str, path: str, *pieces: str, **options: Any) -> httpx.Response:
         """The good answer with its headers, or exit with the problem that the server named."""
-        with connection_errors(self._server):
-            answer = self.http.request(method, path_of(self._root, path, pieces=pieces), **options)
-        self.require(answer)
-        return answer
+        return self.send(self._asked(method, path, *pieces), **options)
 
     def items(
         self, path: str, *pieces: str, method: str = "GET", **options: Any
     ) -> list[dict[str, Any]]:
         """The JSON array of a good answer; exits as `call` does."""
         answer = self.answer(method, path, *pieces, **options)
-        found: list[dict[str, Any]] = decoded(self._server, answer.content, list)
+        with self.errors():
+            found: list[dict[str, Any]] = decoded(answer.content, self.fail, list)
         return found
 
     def require(self, answer: httpx.Response) -> None:
         """Exit with the problem that the server named, if it did."""
-        require(self._server, answer)
+        with self.errors():
+            require(answer)
 
     def decode(self, answer: httpx.Response) -> dict[str, Any]:
         """The JSON object of a good answer. Exits when it is none."""
-        found: dict[str, Any] = decoded(self._server, answer.content)
+        with self.errors():
+            found: dict[str, Any] = decoded(answer.content, self.fail)
         return found
 
     def header(self, answer: httpx.Response, name: str) -> str:
         """A header of a good answer. Exits when there is none."""
         if name not in answer.headers:
-            not_modelyard(self._server, f"its answer has no header {name!r}")
+            self.fail(UnexpectedAnswer(f"its answer has no header {name!r}"))
         return str(answer.headers[name])
 
-    def pages(self, path: str, *, limit: int, **query: Any) -> list[dict[str, Any]]:
+    def pages(self, path: str, *, limit: int, **query: Any) -> list[Any]:
         """Items of a paged list, at most `limit` of them."""
-        items: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while len(items) < limit:
-            params = given(limit=min(100, limit - len(items)), cursor=cursor, **query)
-            page = self.call("GET", path, params=params)
-            items += page["items"]
-            cursor = page["next"]
-            if cursor is None:
-                break
-        return items
+        return list(self._pages(Call("GET", f"{self._root}{path}", query=query), limit))
 
     def path_to(self, kind: Kind, name: str) -> str:
         """The path of the record that is called so; exits as `id_of` does."""
@@ -140,120 +112,26 @@ class Client:
         """
         for attempt in range(RECONNECTIONS):
             try:
-                answer = self.http.get(path_of(self._root, path, pieces=()))
+                answer = self.http.get(f"{self._root}{path}")
                 if answer.status_code not in AWAY:
                     self.require(answer)
                     return self.decode(answer)
             except httpx.TransportError:
                 if attempt == 0:
-                    echo(err, _LOST)
-            time.sleep(_pause_s(attempt))
+                    self.lost()
+            time.sleep(pause_s(attempt))
         last: dict[str, Any] = self.call("GET", path)
         return last
 
-    @contextmanager
-    def stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """A streamed answer of any status, before its body is read; exits for problems of ours."""
-        with (
-            connection_errors(self._server),
-            self.http.stream(method, path_of(self._root, path, pieces=()), **options) as answer,
-        ):
-            if answer.headers.get("content-type") == PROBLEM:
-                answer.read()
-                self.require(answer)
-            yield answer
-
-    @contextmanager
-    def entries(
-        self, path: str, *, method: str = "GET", **options: Any
-    ) -> Iterator[Iterator[dict[str, Any]]]:
-        """Objects of an answer of JSON lines, for as long as the server sends."""
-        with self.stream(method, path, timeout=_STREAMED, **options) as answer:
-            self._require_stream(answer, "application/x-ndjson")
-            yield (decoded(self._server, line) for line in _lines(answer) if line)
-
     def events(
         self, *, after: str | None = None, **query: str | list[str] | None
-    ) -> Iterator[ServerSentEvent]:
-        """Events from the durable stream; reconnects and resumes after the last one seen.
+    ) -> Iterator[Event]:
+        """Events from the durable stream; see `follow_events`."""
+        return self._events(Call("GET", "/yard/v1/events", query=query), after)
 
-        The first one of every connection is called `open`: what is read after it cannot miss a
-        later event. Exits when there is no first connection, and when none comes about again.
-        """
-        params = given(**query)
-        was_open, in_vain = False, 0
-        while True:
-            try:
-                for event in self._events(after, params, resuming=was_open):
-                    was_open, in_vain = True, 0
-                    after = event.id or after
-                    yield event
-            except (httpx.TransportError, UnicodeEncodeError, _Away) as error:
-                if not was_open or in_vain == RECONNECTIONS:
-                    unreachable(self._server, error)
-            echo(err, _LOST)
-            time.sleep(_pause_s(in_vain))
-            in_vain += 1
-
-    def _events(
-        self, after: str | None, params: dict[str, Any], *, resuming: bool
-    ) -> Iterator[ServerSentEvent]:
-        """Those of one connection."""
-        headers = {"Last-Event-ID": after} if after else {}
-        asked = self.http.stream(
-            "GET", "/yard/v1/events", timeout=_STREAMED, params=params, headers=headers
-        )
-        with asked as answer:
-            if resuming and answer.status_code in AWAY:
-                raise _Away(f"it answers {answer.status_code}")
-            self._require_stream(answer, "text/event-stream")
-            yield ServerSentEvent(after or "", "open", {})
-            yield from self._parsed(_lines(answer))
-
-    def _parsed(self, lines: Iterator[str]) -> Iterator[ServerSentEvent]:
-        id, kind, data = "", "message", ""
-        for line in lines:
-            field, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            match field:
-                case "" if not line:
-                    if data:
-                        yield ServerSentEvent(id, kind, decoded(self._server, data))
-                    kind, data = "message", ""
-                case "id":
-                    id = value
-                case "event":
-                    kind = value
-                case "data":
-                    data += value
-
-    def _require_stream(self, answer: httpx.Response, media_type: str) -> None:
-        """Exit unless it is the beginning of what was asked for."""
-        if not answer.is_success:
-            answer.read()
-            self.require(answer)
-        sent = answer.headers.get("content-type", "")
-        if sent.partition(";")[0] != media_type:
-            not_modelyard(self._server, f"it sends {sent or 'nothing'} instead of {media_type}")
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """Those that somebody gave: None means that the server shall choose."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _pause_s(attempt: int) -> float:
-    return min(PAUSE_S * float(2**attempt), LONGEST_PAUSE_S)
-
-
-def _lines(answer: httpx.Response) -> Iterator[str]:
-    """Ended by line feeds alone: what people wrote into a line may hold other ends of lines."""
-    begun = ""
-    for text in answer.iter_text():
-        *whole, begun = (begun + text).split("\n")
-        yield from (line.removesuffix("\r") for line in whole)
-    if begun:
-        yield begun
+    def _asked(self, method: str, path: str, *pieces: str) -> Call:
+        fixed = f"{self._root}{path}".replace("{", "{{").replace("}", "}}")
+        return Call(method, "/".join([fixed, *("{}" for _ in pieces)]), pieces)
 
 
 @dataclass(frozen=True, slots=True)

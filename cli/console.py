@@ -114,9 +114,9 @@ def _with_output(command: Callable[..., Any]) -> Callable[..., Any]:
         FORMAT.set(Format.JSON if given["as_json"] else output)
         return command(**given | {"as_json": FORMAT.get() is Format.JSON})
 
-    kinds = {"kind": inspect.Parameter.KEYWORD_ONLY}
-    parameters = [each.replace(**kinds) for each in own.parameters.values()]
-    parameters.append(inspect.Parameter("output", default=None, annotation=Output, **kinds))
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [each.replace(kind=kind) for each in own.parameters.values()]
+    parameters.append(inspect.Parameter("output", kind, default=None, annotation=Output))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run

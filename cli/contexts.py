@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 import httpx
 
 from cli.console import DENIED, FAILED, MISSING, refuse
-from cli.server import TOKEN, Server, decoded
+from cli.server import TOKEN, Server, exit_for
+from modelyard.client.calls import decoded
+from modelyard.client.errors import ModelyardError
 
 EARLY = timedelta(seconds=30)
 """A token is renewed this long before it ends."""
@@ -177,9 +179,12 @@ class RenewedLogin(httpx.Auth):
             answer = yield httpx.Request("POST", address, json={"refresh": self._login.refresh})
             answer.read()
             if answer.is_success:
-                self._login = Login.of(decoded(Server(self._context.url), answer.content))
+                self._login = Login.of(decoded(answer.content, self._fail))
                 Contexts().renew(self._context.name, self._login)
             elif answer.status_code == 401:
                 refuse("The login has ended.", "Log in again: modelyard login", code=DENIED)
         request.headers["Authorization"] = f"Bearer {self._login.token}"
         yield request
+
+    def _fail(self, error: ModelyardError) -> NoReturn:
+        exit_for(Server(self._context.url), error)

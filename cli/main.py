@@ -124,8 +124,8 @@ app.command(rich_help_panel=USE_IT)(containers.logs)
 images.app.command("build")(builds.build)
 app.command(rich_help_panel=USE_IT)(nodes.top)
 app.command("deploy", rich_help_panel=USE_IT)(deployments.create)
-for command in (deployments.scale, deployments.rollback):
-    app.command(rich_help_panel=USE_IT)(command)
+app.command(rich_help_panel=USE_IT)(deployments.scale)
+app.command(rich_help_panel=USE_IT)(deployments.rollback)
 for name, group in {
     "images": images.app,
     "builds": builds.app,

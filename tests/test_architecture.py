@@ -13,11 +13,12 @@ from tests.support.floors import ADAPTERS_ON_ADAPTERS, EVERYBODY, FLOORS, PURE
 from tests.support.sources import PACKAGES, ROOT, Module, lines_of, modules
 
 MAY_IMPORT = {
+    "modelyard": {"modelyard"},
     "schemas": {"schemas"},
     "pipeline": {"schemas", "pipeline"},
     "workers": {"schemas", "pipeline", "workers"},
     "api": {"schemas", "pipeline", "api"},
-    "cli": {"schemas", "pipeline", "cli"},
+    "cli": {"schemas", "pipeline", "modelyard", "cli"},
 }
 SDK_HOMES = {
     "motor": ("pipeline/adapters/store/",),
@@ -29,6 +30,7 @@ SDK_HOMES = {
     "httpx": (
         "pipeline/adapters/http/",
         "pipeline/adapters/registry/",
+        "modelyard/client/",
         *("cli/client", "cli/contexts", "cli/credentials", "cli/server", "cli/uploads"),
     ),
     "pynvml": ("pipeline/adapters/gpus/",),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -28,6 +28,9 @@ from cli.console import (
 from cli.content import content
 from cli.probes import finite
 from cli.progress import follow, has_settled
+
+if TYPE_CHECKING:
+    from modelyard.client.types import ExecEnd, ExecOutput, ExecSpec, LogEntry
 
 app = typer.Typer(no_args_is_help=True, help="Run images and look after what runs.")
 app.command()(run)
@@ -168,16 +171,14 @@ def logs(
 
     For instance: modelyard logs first --follow --tail 20
     """
-    params = given(tail=tail, follow=follow_, since=since and since.isoformat())
-    headers = {"Accept": "application/x-ndjson"}
     client = Client()
-    path = client.path_to("containers", container) + "/logs"
-    with client.entries(path, params=params, headers=headers) as entries:
-        for entry in entries:
-            _write(entry)
+    uuid = client.id_of("containers", container)
+    start = None if since is None else since.isoformat()
+    for entry in client.read_logs(uuid, tail=tail, follow=follow_, since=start):
+        _write(entry)
 
 
-def _write(entry: dict[str, Any]) -> None:
+def _write(entry: LogEntry | ExecOutput) -> None:
     """To the letter, as far as the encoding of the stream goes."""
     stream = sys.stderr if entry["stream"] == "stderr" else sys.stdout
     stream.write(entry["text"])
@@ -199,16 +200,18 @@ def exec_(
 
     For instance: modelyard containers exec first --timeout 10 -- ls -l /
     """
-    spec = given(command=command, timeout_s=timeout, working_dir=workdir, user=user, env=pairs(env))
+    spec: ExecSpec = {"command": command, "timeout_s": timeout, "env": pairs(env)}
+    if workdir is not None:
+        spec["working_dir"] = workdir
+    if user is not None:
+        spec["user"] = user
     client = Client()
-    path = client.path_to("containers", container) + "/exec"
-    end: dict[str, Any] | None = None
-    with client.entries(path, method="POST", json=spec) as entries:
-        for entry in entries:
-            if "stream" in entry:
-                _write(entry)
-            else:
-                end = entry
+    end: ExecEnd | None = None
+    for entry in client.run_command(client.id_of("containers", container), spec):
+        if "exit_code" in entry:
+            end = cast("ExecEnd", entry)
+        else:
+            _write(entry)
     if end is None:
         refuse("It was cut off:", "the server said nothing of its end.", code=FAILED)
     if end["timed_out"]:
@@ -229,13 +232,13 @@ def call(
 
     For instance: modelyard containers call first --data '{"text": "hello"}'
     """
-    headers = {"Content-Type": content_type}
     client = Client()
-    with content(data) as body:
-        path = client.path_to("containers", container) + "/run"
-        options = {"params": given(timeout=timeout), "headers": headers, "content": body}
-        with client.stream("POST", path, **options) as answer:
-            _pass_on(answer.iter_bytes(), is_good=not answer.is_error)
+    uuid = client.id_of("containers", container)
+    with (
+        content(data) as body,
+        client.call_container(uuid, body, timeout=timeout, content_type=content_type) as answer,
+    ):
+        _pass_on(answer.iter_bytes(), is_good=not answer.is_error)
     if answer.is_error:
         refuse(f"The model answered {answer.status_code}.", code=FAILED)
 

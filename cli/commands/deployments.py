@@ -15,6 +15,7 @@ from cli.console import (
     ID,
     AsJson,
     AsJsonOrTable,
+    Column,
     Limit,
     OnlyJson,
     Wide,
@@ -35,7 +36,7 @@ from cli.progress import follow
 app = typer.Typer(no_args_is_help=True, help="Keep replicas of images answering.")
 
 ENDS = {"DEPLOYED", "FAILED", "SCALED_DOWN", "DELETED"}
-COLUMNS = [
+COLUMNS: list[Column] = [
     (ID, short_id),
     ("NAME", field("name")),
     ("STATUS", field("status")),

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.client import Client, ServerSentEvent
+from cli.client import Client
 from cli.console import AsJson, age, echo, field, for_each, json_or_row, json_or_table, out
+from modelyard.client import Event
 
 RESOURCES = (
     *("build", "catalog", "catalog-row", "container", "dead-letter", "deployment", "image"),
@@ -61,7 +62,7 @@ def events(
         echo(out, (event.id, "dim"), " ", (_name(event), "bold"), rest)
 
 
-def _name(event: ServerSentEvent) -> str:
+def _name(event: Event) -> str:
     """`image.ready`; frames about the stream itself, such as `reset`, are named as they are."""
     if "kind" in event.data:
         return f"{event.data['resource']}.{event.data['kind']}"

@@ -22,6 +22,7 @@ from cli.console import (
     INTERRUPTED,
     AsJson,
     AsJsonOrTable,
+    Column,
     Limit,
     OnlyJson,
     Wide,
@@ -53,7 +54,7 @@ NAME_MAX = 255
 SETTLED = {"READY", "FAILED", "DELETED"}
 DIGEST = 12
 """Hex digits of a digest that are enough to tell images apart."""
-COLUMNS = [
+COLUMNS: list[Column] = [
     (ID, short_id),
     ("NAME", lambda item: shown_name(item)),
     ("DIGEST", lambda item: _short_digest(item)),

@@ -13,6 +13,7 @@ from cli.console import (
     ID,
     AsJson,
     AsJsonOrTable,
+    Column,
     Format,
     Limit,
     Wide,
@@ -28,7 +29,7 @@ from cli.console import (
 
 app = typer.Typer(no_args_is_help=True, help="The machines that run containers.")
 
-COLUMNS = [
+COLUMNS: list[Column] = [
     ("ID", field("uuid")),
     ("NAME", field("name")),
     ("STATUS", lambda item: _status(item)),

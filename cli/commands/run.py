@@ -15,6 +15,7 @@ from cli.console import (
     FAILED,
     ID,
     AsJsonOrTable,
+    Column,
     Wide,
     age,
     as_document,
@@ -40,7 +41,7 @@ MOST_MEMORY_MIB = 2**30
 """A pebibyte."""
 OVER = {"FAILED", "STOPPED", "LOST", "DELETED"}
 ENDS = {"RUNNING", "UNHEALTHY", *OVER}
-COLUMNS = [
+COLUMNS: list[Column] = [
     (ID, short_id),
     ("NAME", field("name")),
     ("IMAGE", lambda item: item.get("image_name") or item["spec"]["image"]),

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import typer
 
-from cli import client
 from cli.client import Client
 from cli.console import UNREACHABLE
 from cli.progress import follow
+from modelyard.client import calls
 
 ONE = "3d8a5c1e-64a5-4c6a-9d4f-0d7b6e6f7a01"
 PENDING = {"uuid": ONE, "status": "PENDING"}
@@ -48,8 +48,8 @@ class Server(httpx.BaseTransport):
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
     real = httpx.Client
-    monkeypatch.setattr(client, "PAUSE_S", 0.001)
-    monkeypatch.setattr(client, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(calls, "PAUSE_S", 0.001)
+    monkeypatch.setattr(calls, "LONGEST_PAUSE_S", 0.002)
     monkeypatch.setattr(httpx, "Client", lambda **options: real(transport=server, **options))
     return server
 

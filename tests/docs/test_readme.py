@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.credentials import CONTEXT
 from pipeline.settings import Settings
 from pipeline.stack.state import PUBLISHED
 from tests.support import pages
@@ -36,7 +37,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_the_settings_that_pages_name_exist() -> None:
-    known = {f"MODELYARD_{name.upper()}" for name in Settings.model_fields} | set(PUBLISHED)
+    known = (
+        {f"MODELYARD_{name.upper()}" for name in Settings.model_fields} | set(PUBLISHED) | {CONTEXT}
+    )
     for page in PAGES:
         named = set(re.findall(r"MODELYARD_[A-Z_]+[A-Z]", page.read_text()))
         assert named <= known, f"{page.name}: {named - known}"

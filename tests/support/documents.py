@@ -1,4 +1,4 @@
-"""The documentation's own tables, and the OpenAPI document: `make docs` writes them."""
+"""The documentation's own tables, the OpenAPI document and the client made of it: `make docs`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from api.app import create
 from api.operations.openapi import PLACE, describe, written
 from pipeline import settings
+from tests.support import client_code
 from tests.support.sources import ROOT
 
 
@@ -42,4 +43,6 @@ if __name__ == "__main__":
     page = ROOT / "docs" / "settings.md"
     head = page.read_text().partition("\n| Variable")[0].rstrip()
     page.write_text(f"{head}\n\n{settings_table()}")
-    PLACE.write_text(written(describe(create(settings.Settings()))))
+    document = describe(create(settings.Settings()))
+    PLACE.write_text(written(document))
+    client_code.write(document)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schemas", "pipeline", "workers", "api", "cli")
+PACKAGES = ("modelyard", "schemas", "pipeline", "workers", "api", "cli")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

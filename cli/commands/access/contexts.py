@@ -30,7 +30,7 @@ def list_(as_json: AsJson = False) -> None:
     """
     choice = find_choice()
     contexts = Contexts().read().contexts.values()
-    json_or_row, json_or_table([_view(each, choice) for each in contexts], COLUMNS, as_json=as_json)
+    json_or_table([_view(each, choice) for each in contexts], COLUMNS, as_json=as_json)
     if not choice.context:
         echo(err, _said(choice))
 

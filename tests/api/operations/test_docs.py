@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from api.app import create
 from api.http.problem_details import MEDIA_TYPE
 from api.operations.openapi import PLACE, describe, written
 from pipeline.settings import Settings
+from tests.support import client_code
 from tests.support.http.front import Front, caller
 
 
@@ -32,6 +34,14 @@ def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def test_the_committed_document_is_what_the_routes_say() -> None:
     said = written(describe(create(Settings())))
     assert PLACE.read_text() == said, "run `make docs`"
+
+
+def test_the_client_is_what_the_document_says() -> None:
+    made = client_code.sources(json.loads(PLACE.read_text()))
+    wrong = [path.name for path, text in made.items() if path.read_text() != text]
+    assert not wrong, "run `make docs`"
+    there = {path for folder in {path.parent for path in made} for path in folder.glob("*.py")}
+    assert there == made.keys()
 
 
 def test_the_document_names_this_server(document: dict[str, Any], settings: Settings) -> None:

@@ -12,11 +12,11 @@ import typer
 from typer.testing import CliRunner
 
 import schemas
-from cli import client
 from cli.client import Client
 from cli.commands.events import RESOURCES
 from cli.console import DENIED, FAILED, MISSING, UNREACHABLE, USAGE
 from cli.main import app
+from modelyard.client import calls
 from pipeline import topology
 from schemas.base import Record
 
@@ -74,8 +74,8 @@ def nobody(request: httpx.Request) -> httpx.Response:
 def server(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
     real = httpx.Client
-    monkeypatch.setattr(client, "PAUSE_S", 0.001)
-    monkeypatch.setattr(client, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(calls, "PAUSE_S", 0.001)
+    monkeypatch.setattr(calls, "LONGEST_PAUSE_S", 0.002)
     monkeypatch.setattr(httpx, "Client", lambda **options: real(transport=script, **options))
     return script
 
@@ -96,7 +96,7 @@ def test_a_server_that_does_not_come_back_is_given_up(
     with pytest.raises(typer.Exit) as ended:
         list(events)
     assert ended.value.exit_code == UNREACHABLE
-    assert len(server.resumed) == 1 + client.RECONNECTIONS
+    assert len(server.resumed) == 1 + calls.RECONNECTIONS
     assert "Nothing answers" in capsys.readouterr().err
 
 
@@ -135,7 +135,7 @@ def test_a_deletion_that_is_not_done_is_not_called_done(server: Script) -> None:
 def test_a_shell_completes_commands() -> None:
     asked = {
         "_MODELYARD_COMPLETE": "complete_bash",
-        "COMP_WORDS": "modelyard cont",
+        "COMP_WORDS": "modelyard conta",
         "COMP_CWORD": "1",
     }
     done = CliRunner().invoke(app, env=asked, prog_name="modelyard")
