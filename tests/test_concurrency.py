@@ -27,7 +27,7 @@ async def test_one_at_a_time_per_thing_in_the_order_of_arrival() -> None:
 
 async def test_different_things_do_not_wait_for_each_other() -> None:
     turns = KeyedLocks()
-    async with turns.of("a"), asyncio.timeout(1), turns.of("b"):
+    async with turns.of("a"), asyncio.timeout(30), turns.of("b"):
         return
 
 
@@ -45,7 +45,7 @@ async def test_a_failure_inside_lets_the_next_one_go_on() -> None:
         async with turns.of("a"):
             raise ValueError("x")
     except ValueError:
-        async with asyncio.timeout(1), turns.of("a"):
+        async with asyncio.timeout(30), turns.of("a"):
             return
 
 
@@ -84,7 +84,7 @@ async def test_reads_of_different_things_wait_for_none_of_each_other() -> None:
     quick.may_end.set()
     waiting = asyncio.create_task(reads.of("a", slow.read))
     await slow.has_begun.wait()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await reads.of("b", quick.read) == 1
     slow.may_end.set()
     assert await waiting == 1

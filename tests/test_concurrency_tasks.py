@@ -32,7 +32,7 @@ async def test_a_task_that_swallows_a_cancellation_ends_all_the_same() -> None:
     deaf = Deaf()
     task = asyncio.create_task(deaf.run())
     await deaf.started.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await concurrency.cancel_and_wait(task)
     assert deaf.ended
 
@@ -45,7 +45,7 @@ async def test_the_first_failure_ends_the_others_and_is_raised() -> None:
         raise LookupError("gone")
 
     with pytest.raises(LookupError, match="gone"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await concurrency.gather_or_cancel(deaf.run(), fail())
     assert deaf.ended
 
@@ -55,7 +55,7 @@ async def test_what_is_cancelled_from_outside_leaves_nothing_running() -> None:
     both = asyncio.create_task(concurrency.gather_or_cancel(first.run(), second.run()))
     await first.started.wait()
     await second.started.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await concurrency.cancel_and_wait(both)
     assert both.cancelled()
     assert first.ended

@@ -28,14 +28,14 @@ def log() -> FakeEventLog:
 @pytest.fixture
 async def hub(log: FakeEventLog) -> AsyncIterator[EventHub]:
     async with EventHub.open(log, buffer_frames=BUFFER) as hub:
-        await asyncio.wait_for(log.opened.wait(), 5)
+        await asyncio.wait_for(log.opened.wait(), 30)
         yield hub
 
 
 async def seen(reader: Reader, count: int) -> list[Seen]:
     """The next events, at least `count` of them."""
     found: list[Seen] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(found) < count and not reader.ended:
             found += events(parse(await reader.read(5)))
     return found
@@ -336,7 +336,7 @@ async def test_it_closes_though_its_cancellation_was_swallowed(
             yield feed
 
     monkeypatch.setattr(log, "live", live)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async with EventHub.open(log, buffer_frames=BUFFER):
             await opening.wait()
     assert swallowed.is_set()

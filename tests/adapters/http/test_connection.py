@@ -105,7 +105,7 @@ async def test_an_answer_that_comes_late_for_nobody_closes_the_connection(
     async with serving(talk) as server:
         assert await ask(transport, server) == (200, b"ok")
         go.set()
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
         go.clear()
         assert await ask(transport, server) == (200, b"ok")
         assert server.connections == 2

@@ -112,11 +112,11 @@ async def test_a_cancelled_request_closes_its_connection(transport: PinnedTransp
 
     async with serving(hang) as server:
         task = asyncio.create_task(ask(transport, server))
-        await asyncio.wait_for(asked.wait(), 5)
+        await asyncio.wait_for(asked.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
 
 
 async def test_an_unread_body_closes_its_connection(transport: PinnedTransport) -> None:
@@ -144,7 +144,7 @@ async def test_connections_to_one_origin_are_limited() -> None:
     transport = PinnedTransport(per_origin=2)
     async with serving(talk) as server:
         tasks = [asyncio.create_task(ask(transport, server)) for _ in range(6)]
-        await asyncio.wait_for(waiting.wait(), 5)
+        await asyncio.wait_for(waiting.wait(), 30)
         gate.set()
         assert await asyncio.gather(*tasks) == [(200, b"ok")] * 6
         assert server.connections == 2
@@ -158,7 +158,7 @@ async def test_a_slow_origin_does_not_hold_up_another() -> None:
     transport = PinnedTransport(per_origin=1)
     async with serving(hang) as slow, serving(saying(OK)) as quick:
         stuck = asyncio.create_task(ask(transport, slow))
-        assert await asyncio.wait_for(ask(transport, quick), 5) == (200, b"ok")
+        assert await asyncio.wait_for(ask(transport, quick), 30) == (200, b"ok")
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)
         await transport.aclose()
@@ -176,7 +176,7 @@ async def test_idle_connections_are_closed_after_a_while() -> None:
     transport = PinnedTransport(idle_s=0.05)
     async with serving(talk) as server:
         await ask(transport, server)
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
 
 
 async def test_closing_the_transport_closes_idle_connections() -> None:
@@ -192,7 +192,7 @@ async def test_closing_the_transport_closes_idle_connections() -> None:
     async with serving(talk) as server:
         await ask(transport, server)
         await transport.aclose()
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
 
 
 async def test_nothing_is_left_of_origins_that_are_not_used_any_more() -> None:

@@ -46,7 +46,7 @@ async def test_a_stop_ends_streams_and_waits_and_finishes_the_rest(
             server.should_exit = True
             assert (await reader.frame()).event == "bye"
             await reader.end()
-        answer = await asyncio.wait_for(waiting, 5)
+        answer = await asyncio.wait_for(waiting, 30)
     assert (answer.status_code, answer.json()["status"]) == (202, ImageStatus.PENDING)
 
 

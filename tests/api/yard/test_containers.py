@@ -42,7 +42,7 @@ async def test_waiting_answers_once_it_runs_or_will_not(
     await fake.containers.until(UUID)
     for step in (Status.PLACED, Status.PULLING, Status.CREATED, status):
         fake.containers.move(UUID, status=step)
-    answer = await asyncio.wait_for(asked, 5)
+    answer = await asyncio.wait_for(asked, 30)
     assert (answer.status_code, answer.json()["status"]) == (201, status)
 
 
@@ -77,7 +77,7 @@ async def test_a_stop_and_a_delete_can_be_waited_for(
     asked = asyncio.create_task(http.request(method, path, params={"wait": 5}))
     await eventually(lambda: fake.containers.kept[UUID].reason == "asked")
     fake.containers.move(UUID, status=end)
-    answer = await asyncio.wait_for(asked, 5)
+    answer = await asyncio.wait_for(asked, 30)
     assert (answer.status_code, answer.json()["status"]) == (200, end)
 
 
@@ -87,7 +87,7 @@ async def test_a_delete_waits_longer_than_for_the_stop(fake: Front, http: AsyncC
     asked = asyncio.create_task(http.delete(f"{PATH}/{UUID}", params={"wait": 0.5}))
     await eventually(lambda: fake.containers.kept[UUID].reason == "asked")
     fake.containers.move(UUID, status=Status.STOPPED)
-    assert (await asyncio.wait_for(asked, 5)).status_code == 202
+    assert (await asyncio.wait_for(asked, 30)).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_a_start_and_a_restart_are_under_way_until_it_runs(
     await eventually(lambda: fake.containers.kept[UUID].reason == "asked")
     fake.containers.move(UUID, status=Status.RUNNING, restart_at=made.AT)
     fake.containers.move(UUID, status=Status.RUNNING, restart_at=None)
-    answer = await asyncio.wait_for(asked, 5)
+    answer = await asyncio.wait_for(asked, 30)
     assert (answer.status_code, answer.json()["status"]) == (200, Status.RUNNING)
     fake.containers.move(UUID, restart_at=made.AT)
     assert (await http.post(f"{PATH}/{UUID}/{verb}")).status_code == 202

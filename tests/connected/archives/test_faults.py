@@ -180,7 +180,7 @@ async def test_a_silent_sender_is_given_up(
     reader, writer = await posting(http, api, archive, archive[:-600_000])
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     assert answer.startswith(b"HTTP/1.1 422 ")
-    assert b"tar_truncated" in await asyncio.wait_for(reader.read(1000), 5)
+    assert b"tar_truncated" in await asyncio.wait_for(reader.read(1000), 30)
     writer.transport.abort()
 
 

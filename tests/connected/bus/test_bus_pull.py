@@ -57,7 +57,7 @@ async def test_a_waiting_pull_survives_a_restart_of_the_broker(
         await own_nats.kill()
         await own_nats.start()
         await bus.publish_raw(topology.command("acme", "image", "delete"), b"now", {})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             message = await waiting
         assert message is not None
         assert message.data == b"now"

@@ -101,7 +101,7 @@ async def test_a_reader_that_leaves_stops_the_source(bus: Bus) -> None:
     async with bus.serve_stream(SUBJECT, source.chunks):
         async with aclosing(bus.request_stream(SUBJECT, b"", idle_s=5)) as chunks:
             await anext(chunks)
-        await asyncio.wait_for(source.closed.wait(), 5)
+        await asyncio.wait_for(source.closed.wait(), 30)
 
 
 async def test_a_reader_that_vanishes_stops_the_source(
@@ -114,7 +114,7 @@ async def test_a_reader_that_vanishes_stops_the_source(
         async with Bus.open(own_nats.url, name="reader") as reader:
             chunks = reader.request_stream(SUBJECT, b"", idle_s=5)
             await anext(chunks)
-        await asyncio.wait_for(source.closed.wait(), 5)
+        await asyncio.wait_for(source.closed.wait(), 30)
         await chunks.aclose()
 
 
@@ -129,7 +129,7 @@ async def test_a_slow_reader_holds_the_source_back(bus: Bus) -> None:
             assert source.made <= request_stream.WINDOW + 1
             for _ in range(3 * request_stream.WINDOW):
                 await anext(chunks)
-        await asyncio.wait_for(source.closed.wait(), 5)
+        await asyncio.wait_for(source.closed.wait(), 30)
 
 
 async def test_a_quiet_source_shows_that_it_lives_and_a_dead_one_times_out(
@@ -142,7 +142,7 @@ async def test_a_quiet_source_shows_that_it_lives_and_a_dead_one_times_out(
         async with aclosing(bus.request_stream(SUBJECT, b"", idle_s=0.4)) as chunks:
             asyncio.get_running_loop().call_later(0.8, source.more.set)
             assert await anext(chunks) == b" 1"
-        await asyncio.wait_for(source.closed.wait(), 5)
+        await asyncio.wait_for(source.closed.wait(), 30)
 
         monkeypatch.setattr(request_stream, "ALIVE_S", 60)
         source.more.clear()

@@ -126,14 +126,20 @@ async def test_another_organisation_sees_nothing(written: Written) -> None:
     for which in (LogFilter(), LogFilter(container=written.container.uuid)):
         assert (await logs.list(stranger, which)).items == []
         with pytest.raises(TimeoutError):
-            await first_of(logs, stranger, which, after=mine.id)
+            await first_of(logs, stranger, which, after=mine.id, limit_s=1)
 
 
 async def first_of(
-    logs: StoredLogs, caller: object, which: LogFilter, *, after: str | None, count: int = 1
+    logs: StoredLogs,
+    caller: object,
+    which: LogFilter,
+    *,
+    after: str | None,
+    count: int = 1,
+    limit_s: float = 30,
 ) -> list[LogChunk]:
     async with (
-        asyncio.timeout(2),
+        asyncio.timeout(limit_s),
         aclosing(logs.follow(caller, which, after=after)) as chunks,  # type: ignore[arg-type]
     ):
         return [await anext(chunks) for _ in range(count)]

@@ -176,7 +176,7 @@ async def end_in_mid_pull(rig: NodeRig, ask: str, status: Status) -> None:
     await rig.until(container, Status.PULLING)
     await eventually(lambda: bool(rig.world.pulls))
     await getattr(rig.containers, ask)(rig.caller, container.uuid)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         ((verb, ending),) = rig.orders()[1:]
         await rig.carry_out(verb, ending)
         await launching_it

@@ -113,7 +113,7 @@ async def test_a_pull_that_takes_long_holds_up_no_comparison(store: Store) -> No
         ((verb, order),) = rig.orders()
         launching_it = asyncio.create_task(rig.carry_out(verb, order))
         await rig.until(pulling, Status.PULLING)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await rig.agent.watching.reconcile()
         launching_it.cancel()
         await asyncio.wait([launching_it])

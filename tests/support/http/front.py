@@ -66,7 +66,7 @@ class FakeRecords:
 
     async def until(self, uuid: str) -> None:
         """Wait until there is such a record."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while uuid not in self.kept:
                 self.added.clear()
                 await self.added.wait()
