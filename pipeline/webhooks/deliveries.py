@@ -106,7 +106,7 @@ class WebhookDeliveries:
             if webhook.status is not WebhookStatus.ACTIVE:
                 await self._look_later(given, now + BEHIND)
                 return
-            if not _is_due(head, now):
+            if not _is_due(webhook, head, now):
                 await self._look_later(given, head.next_at or now + BEHIND)
                 return
             if not await self._try(webhook, head):
@@ -297,9 +297,13 @@ def _body(headers: Mapping[str, str], sequence: int, data: Any) -> str:
     return json.dumps({name: value for name, value in known.items() if value is not None})
 
 
-def _is_due(delivery: WebhookDelivery, now: datetime) -> bool:
+def _is_due(webhook: Webhook, delivery: WebhookDelivery, now: datetime) -> bool:
     # The head of a line may have been put off with those behind another one that is over.
-    return not delivery.tries or (delivery.next_at is not None and delivery.next_at <= now)
+    if not delivery.tries or (delivery.next_at is not None and delivery.next_at <= now):
+        return True
+    # Who is listened to again has not failed since.
+    since = webhook.status_since
+    return since is not None and delivery.updated_at < since
 
 
 LONGEST_WAIT_S: Final = 24 * 3600
