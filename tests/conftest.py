@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from pipeline.stack.pieces.dockerd import DockerdPiece
 from pipeline.stack.pieces.mongod import MongodPiece
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pipeline.adapters.bus.client import Bus
     from pipeline.adapters.store.store import Store
 
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 LONGEST_FIRST = (
     "tests/deploy",

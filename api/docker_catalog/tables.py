@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
@@ -47,12 +49,21 @@ _ALL_VALUES: Final = {
 
 def mount(app: FastAPI) -> None:
     app.include_router(_extra)
-    app.include_router(_subdescriptors("licences"))
-    app.include_router(_subdescriptors("licenses"), include_in_schema=False)
-    for table in TABLES.values():
-        app.include_router(_router(table, table.name.value))
-        if table.name in ALIASES:
-            app.include_router(_router(table, ALIASES[table.name]), include_in_schema=False)
+    documented, aliases = _routers()
+    for router in documented:
+        app.include_router(router)
+    for router in aliases:
+        app.include_router(router, include_in_schema=False)
+
+
+@cache
+def _routers() -> tuple[Sequence[APIRouter], Sequence[APIRouter]]:
+    """Those that are documented, and those of the other names: made once, for every application."""
+    documented = [_subdescriptors("licences")]
+    documented += [_router(table, table.name.value) for table in TABLES.values()]
+    aliases = [_subdescriptors("licenses")]
+    aliases += [_router(TABLES[name], segment) for name, segment in ALIASES.items()]
+    return documented, aliases
 
 
 def _router(table: Table, segment: str) -> APIRouter:

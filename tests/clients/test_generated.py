@@ -56,7 +56,7 @@ async def server(services: Services, mongo_url: str) -> AsyncIterator[ApiProcess
 @pytest.fixture
 async def document(server: ApiProcess, tmp_path: Path) -> Path:
     path = tmp_path / "openapi.json"
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
         path.write_bytes((await http.get("/openapi.json")).content)
     return path
 

@@ -86,7 +86,7 @@ async def test_it_keeps_and_deletes_images_without_being_root(registry: Describe
     digest = push(busybox_image(), registry.host, "team/model", "1")
     written = [path for path in (registry.storage / "data").rglob("*") if path.is_file()]
     assert {str(path.stat().st_uid) for path in written} == {ID}
-    async with httpx.AsyncClient(base_url=f"http://{registry.host}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{registry.host}", timeout=30) as http:
         assert (await http.get(CONTAINER["readinessProbe"]["httpGet"]["path"])).status_code == 200
         assert (await http.delete(f"/v2/team/model/manifests/{digest}")).status_code == 202
 
@@ -105,7 +105,7 @@ async def test_with_a_password_v2_asks_for_it_and_the_root_does_not(
     readme = (FOLDER / "README.md").read_text()
     assert all(f"`{name}" in readme for name in registry.given)
     await registry.start()
-    async with httpx.AsyncClient(base_url=f"http://{registry.host}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{registry.host}", timeout=30) as http:
         assert (await http.get("/v2/")).status_code == 401
         assert (await http.get("/v2/", auth=(USER, PASSWORD))).status_code == 200
         assert (await http.get("/")).status_code == 200

@@ -187,7 +187,10 @@ async def test_of_requests_behind_each_other_one_at_a_time_is_taken_up(
 async def test_others_are_answered_between_the_pieces_of_a_flood(
     running: Running, fed: Fed
 ) -> None:
-    async with connected(running) as (_, writer), AsyncClient(base_url=running[1]) as http:
+    async with (
+        connected(running) as (_, writer),
+        AsyncClient(base_url=running[1], timeout=30) as http,
+    ):
         await http.get("/healthz")
         writer.write(POST + b"1\r\n \r\n" * 200_000)
         await eventually(lambda: fed.pieces > PIECES_AT_ONCE)

@@ -31,7 +31,7 @@ async def test_a_stop_ends_streams_and_waits_and_finishes_the_rest(
 ) -> None:
     server, url = running
     uuid = id_for(ORG, "image", "k")
-    async with AsyncClient(base_url=url, headers=bearer("admin")) as http:
+    async with AsyncClient(base_url=url, headers=bearer("admin"), timeout=30) as http:
         async with stream(http, "/yard/v1/events") as reader:
             await reader.frame()
             waiting = asyncio.create_task(
@@ -61,7 +61,7 @@ async def test_a_caller_that_takes_nothing_is_bounded_and_cut_off(
     writer.write(head.encode())
     await reader.readuntil(b"\r\n\r\n")
     async with (
-        AsyncClient(base_url=url, headers=bearer("viewer")) as http,
+        AsyncClient(base_url=url, headers=bearer("viewer"), timeout=30) as http,
         stream(http, "/yard/v1/events") as quick,
     ):
         await quick.frame()
@@ -99,7 +99,7 @@ async def test_what_is_no_http_is_refused_in_the_shape_of_its_door(
 
 async def test_settings_decide_where_it_listens(running: Running) -> None:
     server, url = running
-    async with AsyncClient(base_url=url) as http:
+    async with AsyncClient(base_url=url, timeout=30) as http:
         answer = await http.get("/healthz")
     assert answer.json() == {"status": "alive"}
     assert "server" not in answer.headers

@@ -41,7 +41,7 @@ async def test_only_a_proxy_that_a_setting_names_is_believed(
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     app.router.routes.insert(0, Route("/who", who))
     settings = fake.settings.model_copy(update={"api_port": 0, "trusted_proxies": trusted})
-    async with serving(app, settings) as (_, url), AsyncClient(base_url=url) as http:
+    async with serving(app, settings) as (_, url), AsyncClient(base_url=url, timeout=30) as http:
         assert (await http.get("/who", headers=FORGED)).json() == told
 
 

@@ -27,7 +27,7 @@ from tests.support.http.raw_server import serving as talking
 from tests.support.http.serving import serving
 
 MIB = 1024 * 1024
-LIMIT_S = 5
+LIMIT_S = 60
 PORT = PortBinding(internal=8080, host=30000, address="127.0.0.1")
 
 

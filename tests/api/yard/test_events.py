@@ -24,7 +24,7 @@ async def http(app: FastAPI, fake: Front) -> AsyncIterator[AsyncClient]:
     fake.settings.api_port = 0
     async with (
         serving(app, fake.settings) as (_, url),
-        AsyncClient(base_url=url, headers=bearer("viewer")) as client,
+        AsyncClient(base_url=url, headers=bearer("viewer"), timeout=30) as client,
     ):
         yield client
 

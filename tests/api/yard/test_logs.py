@@ -34,7 +34,7 @@ async def http(app: FastAPI, fake: Front) -> AsyncIterator[AsyncClient]:
     fake.logs.entries = [entry("one\n"), entry("two\n", "stderr"), entry("thr\u00e9e")]
     async with (
         serving(app, fake.settings) as (_, url),
-        AsyncClient(base_url=url, headers=bearer("viewer")) as client,
+        AsyncClient(base_url=url, headers=bearer("viewer"), timeout=30) as client,
     ):
         yield client
 

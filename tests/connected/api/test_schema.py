@@ -45,7 +45,7 @@ async def api(services: Services, mongo_url: str, registry_host: str) -> AsyncIt
 async def test_every_operation_does_as_its_description_says(
     api: ApiProcess, tmp_path: Path
 ) -> None:
-    async with httpx.AsyncClient(base_url=api.url) as http:
+    async with httpx.AsyncClient(base_url=api.url, timeout=30) as http:
         await log_in(http)
         # A session may end in the middle: `/logout` is called, too.
         body = {"name": "schemathesis", "role": "admin"}

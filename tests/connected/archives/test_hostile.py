@@ -41,7 +41,7 @@ async def own_api(
 
 @pytest.fixture
 async def sync_http(own_api: ApiProcess) -> AsyncIterator[httpx.Client]:
-    async with httpx.AsyncClient(base_url=own_api.url) as http:
+    async with httpx.AsyncClient(base_url=own_api.url, timeout=30) as http:
         token = await log_in(http)
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=own_api.url, headers=headers, timeout=60) as client:

@@ -157,7 +157,7 @@ async def test_a_restart_of_the_server_is_survived(
     archive = tmp_path / "restart.tar"
     archive.write_bytes(docker_archive(an_image(46), "team/restart:1"))
     async with api_process(api_settings(archive_nats)) as own:
-        async with httpx.AsyncClient(base_url=own.url) as http:
+        async with httpx.AsyncClient(base_url=own.url, timeout=30) as http:
             token = await log_in(http)
         cut = CuttingProxy(own.settings.api_port, [3_000_000])
         async with cut.running():

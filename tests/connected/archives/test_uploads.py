@@ -54,7 +54,7 @@ async def at(upload: TusUpload, offset: int) -> None:
 
 
 async def test_what_the_server_can_do_is_told_without_a_token(api: ApiProcess) -> None:
-    async with httpx.AsyncClient(base_url=api.url) as stranger:
+    async with httpx.AsyncClient(base_url=api.url, timeout=30) as stranger:
         answer = await stranger.options(UPLOADS)
     assert answer.status_code == 204
     told = {name: answer.headers[name] for name in answer.headers if name.startswith("tus")}

@@ -75,7 +75,7 @@ async def test_a_container_lives_and_every_step_can_be_repeated(
     assert running is not None
     assert (running.state, running.exit_code, running.ports) == ("running", None, (port,))
     assert running.labels["a"] == "b=c"
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.host}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.host}", timeout=30) as http:
         assert (await http.get("/")).text == "ok\n"
         assert "GREETING=hi there" in (await http.get("/cgi-bin/env")).text
 

@@ -72,7 +72,7 @@ async def test_health_goes_both_ways(engine: DockerEngine, started: Launch, run:
     since = datetime.now(UTC)
     id = await started(image=HEALTHY_IMAGE, ports=[port])
     await inspect_until(engine, id, lambda one: one.health == "healthy")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.host}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.host}", timeout=30) as http:
         await http.get("/cgi-bin/sick")
         await inspect_until(engine, id, lambda one: one.health == "unhealthy")
         await http.get("/cgi-bin/well")

@@ -31,7 +31,7 @@ async def api(own_nats: NatsPiece, mongo_url: str) -> AsyncIterator[ApiProcess]:
 
 @pytest.fixture
 async def http(api: ApiProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=api.url) as client:
+    async with httpx.AsyncClient(base_url=api.url, timeout=30) as client:
         await log_in(client)
         yield client
 
@@ -84,7 +84,7 @@ async def test_a_reader_moves_from_one_process_to_another(
     )
     async with (
         api_process(other) as second,
-        httpx.AsyncClient(base_url=second.url, headers=http.headers) as elsewhere,
+        httpx.AsyncClient(base_url=second.url, headers=http.headers, timeout=30) as elsewhere,
         stream(http, PATH) as here,
         stream(elsewhere, PATH) as there,
     ):

@@ -168,7 +168,7 @@ async def test_a_websocket_is_told_to_come_again(activating: Activating) -> None
 
 async def test_only_the_gateway_may_ask_and_only_for_ones_own(activating: Activating) -> None:
     made = await activating.resting()
-    async with httpx.AsyncClient(base_url=activating.url, trust_env=False) as direct:
+    async with httpx.AsyncClient(base_url=activating.url, trust_env=False, timeout=30) as direct:
         for proof in ({}, {PROOF: "forged"}):
             headers = {"Authorization": f"Bearer {token()}"} | proof
             answer = await direct.get(f"/activator/{made.slug}/", headers=headers)

@@ -105,7 +105,7 @@ async def inside(models_system: System, api: ApiPiece) -> AsyncIterator[Yard]:
 async def stranger(door: Door, inside: Yard) -> AsyncIterator[Door]:
     """A member of another organisation, with all rights of members."""
     headers = {"Authorization": f"ApiKey {await Tenant(inside.access).key()}"}
-    async with httpx.AsyncClient(base_url=door.http.base_url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=door.http.base_url, headers=headers, timeout=30) as http:
         yield Door(http)
 
 

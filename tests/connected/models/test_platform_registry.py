@@ -141,7 +141,7 @@ async def test_people_neither_pull_nor_push_nor_mount(
     parts = references.parse(hidden["reference"])
     at = f"/v2/{parts.repository}"
     blob = json.loads(manifest_of(hidden))["config"]["digest"]
-    async with httpx.AsyncClient(base_url=f"http://{registry}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{registry}", timeout=30) as http:
         mount = f"/v2/images/other/x/blobs/uploads/?mount={blob}&from={parts.repository}"
         asked = [("GET", "/v2/"), ("GET", "/v2/_catalog"), ("GET", f"{at}/tags/list")]
         asked += [("GET", f"{at}/manifests/{parts.tag}"), ("POST", f"{at}/blobs/uploads/")]

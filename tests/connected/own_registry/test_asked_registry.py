@@ -89,7 +89,7 @@ async def yard(store: Store, served: ServedRegistry) -> AsyncIterator[ArchiveYar
 
 
 async def push_status(registry: ServedRegistry) -> int:
-    async with httpx.AsyncClient(base_url=f"http://{registry.host}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{registry.host}", timeout=30) as http:
         return (await http.post("/v2/any/blobs/uploads/")).status_code
 
 

@@ -29,7 +29,10 @@ from tests.support.secrets import HIDDEN, HOST, NEW_KEY, OLD_KEY
 async def served(base: Settings, keys: str) -> AsyncIterator[dict[str, str]]:
     """What the command line needs to reach a server with these keys."""
     given = base.model_copy(update={"encryption_keys": SecretStr(keys), "api_port": 0})
-    async with serving(create(given), given) as (_, url), httpx.AsyncClient(base_url=url) as http:
+    async with (
+        serving(create(given), given) as (_, url),
+        httpx.AsyncClient(base_url=url, timeout=30) as http,
+    ):
         yield {"MODELYARD_URL": url, "MODELYARD_TOKEN": await log_in(http)}
 
 
@@ -37,7 +40,9 @@ async def keep(env: dict[str, str], name: str) -> str:
     data = {"server": HOST, "username": "ada", "password": HIDDEN}
     body: dict[str, Any] = {"name": name, "secret_type": "registry", "data": data}
     headers = {"Authorization": f"Bearer {env['MODELYARD_TOKEN']}"}
-    async with httpx.AsyncClient(base_url=env["MODELYARD_URL"], headers=headers) as http:
+    async with httpx.AsyncClient(
+        base_url=env["MODELYARD_URL"], headers=headers, timeout=30
+    ) as http:
         answer = await http.post("/accounts/secrets/", json=body)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["uuid"])
