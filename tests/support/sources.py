@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ class Module:
 
     def imports(self) -> Iterator[str]:
         """Every module that it names, wherever in the file."""
-        for node in ast.walk(self.tree):
+        for node in self._named:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -44,24 +44,28 @@ class Module:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
     def functions(self) -> Iterator[Function]:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
+        return (node for node in self._named if isinstance(node, Function))
 
     def classes(self) -> Iterator[ast.ClassDef]:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ClassDef):
-                yield node
+        return (node for node in self._named if isinstance(node, ast.ClassDef))
+
+    @cached_property
+    def _named(self) -> Sequence[ast.stmt]:
+        """Imports and definitions. Walking whole trees is what takes long here: once each."""
+        kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        return [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
 
 
-@cache
 def modules(*packages: str) -> tuple[Module, ...]:
     """Those of the given packages, in order of their paths."""
     return tuple(
-        Module(path, text := path.read_text(), ast.parse(text))
-        for package in packages
-        for path in sorted((ROOT / package).rglob("*.py"))
+        _module(path) for package in packages for path in sorted((ROOT / package).rglob("*.py"))
     )
+
+
+@cache
+def _module(path: Path) -> Module:
+    return Module(path, text := path.read_text(), ast.parse(text))
 
 
 def lines_of(node: ast.AST) -> int:
