@@ -13,7 +13,6 @@ import typer
 from cli import builds
 from cli.commands import (
     access,
-    catalog,
     containers,
     demo,
     deployments,
@@ -22,12 +21,11 @@ from cli.commands import (
     models,
     nodes,
     organisations,
-    registries,
-    secrets,
     stack,
     webhooks,
 )
 from cli.commands.access import contexts
+from cli.commands.registries import catalog, directory, secrets
 from cli.console import FAILED, USAGE, add_formats, echo, err
 from cli.credentials import CHOSEN
 
@@ -134,7 +132,7 @@ for name, group in {
     "webhooks": webhooks.app,
     "deployments": deployments.app,
     "nodes": nodes.app,
-    "registries": registries.app,
+    "registries": directory.app,
     "catalog": catalog.app,
     "models": models.app,
     "secrets": secrets.app,

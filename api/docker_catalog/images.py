@@ -31,7 +31,7 @@ from pipeline.catalog.snapshot import Snapshot
 from pipeline.mongo_language import filter_spec
 from pipeline.mongo_language.filter_spec import Specification
 from schemas.access import Permission, Principal
-from schemas.catalog import CatalogEntry
+from schemas.registries.catalog import CatalogEntry
 
 PREFIX: Final = "/v1/docker"
 BREATH: Final = 500

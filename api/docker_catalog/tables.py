@@ -34,7 +34,7 @@ from pipeline.catalog.tables import TABLES, Table
 from pipeline.errors import PermissionDenied
 from pipeline.mongo_language import filter_spec
 from schemas.access import Principal
-from schemas.catalog import CatalogRow, TableName
+from schemas.registries.catalog import CatalogRow, TableName
 
 ALIASES: Final = {TableName.LICENCES: "licenses"}
 METHODS: Final = ("add", "remove")

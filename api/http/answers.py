@@ -21,7 +21,7 @@ from pipeline.events.hub import EventHub
 from pipeline.records.queries import CURSOR
 from schemas.access import Principal
 from schemas.base import Record, StatefulRecord
-from schemas.secret import SecretSummary
+from schemas.registries.secret import SecretSummary
 
 JSON = "application/json"
 REPLAYED = "Idempotency-Replayed"

@@ -12,7 +12,7 @@ from pipeline.errors import InvalidInput, InvalidReference
 from pipeline.oci import references
 from schemas.container import HealthCheck, LaunchDefaults, PortSpec
 from schemas.image import CLIENTS_OWN, ImageSpec
-from schemas.secret import SecretSummary, SecretType
+from schemas.registries.secret import SecretSummary, SecretType
 
 GPUS_MAX: Final = 1024
 

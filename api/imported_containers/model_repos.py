@@ -30,7 +30,7 @@ from pipeline.images.service import ImageSearch
 from pipeline.records.idempotency import id_for, new_id
 from schemas.access import Permission, Principal
 from schemas.image import Image
-from schemas.secret import SecretSummary, SecretType
+from schemas.registries.secret import SecretSummary, SecretType
 from schemas.states import ImageStatus
 
 PREFIX = "/models/client"

@@ -25,7 +25,7 @@ from pipeline.bootstrap.control_plane import Services
 from pipeline.errors import AlreadyExists, Conflict, NotFound
 from pipeline.secrets.types import ABSENT, FIELDS
 from schemas.access import Permission, Principal
-from schemas.secret import SecretSummary
+from schemas.registries.secret import SecretSummary
 
 PREFIXES = ("/accounts/secrets", "/accounts/secret")
 

@@ -30,7 +30,7 @@ from pipeline.bootstrap.control_plane import Services
 from pipeline.errors import BusUnavailable, RegistryUnavailable, YardError
 from pipeline.events.hub import EventHub
 from schemas.access import Permission
-from schemas.registry import RegistrySpace
+from schemas.registries.registry import RegistrySpace
 
 router = APIRouter(tags=["health"], route_class=OpenRoute)
 

@@ -20,7 +20,7 @@ from pipeline.mongo_language.tree import segments
 from pipeline.registries import entries, wire
 from pipeline.registries.entries import FIELDS, HEALTH
 from pipeline.registries.queries import LIMIT, LIMIT_MAX, Paging
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 
 OFFSET_MAX: Final = 2**53
 SORTS_MAX: Final = 3

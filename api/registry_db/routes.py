@@ -27,7 +27,7 @@ from pipeline.registries import entries, wire
 from pipeline.settings import Settings
 from pipeline.strict_json import Json
 from schemas.access import Permission, Principal
-from schemas.registry import Registry, RegistryHealth
+from schemas.registries.registry import Registry, RegistryHealth
 
 router = APIRouter(tags=["registry directory"], route_class=GuardedRoute)
 

@@ -8,7 +8,6 @@ from api.http.problem_details import ErrorRenderers
 from api.yard import (
     access,
     builds,
-    catalog,
     container_streams,
     containers,
     deployments,
@@ -16,11 +15,11 @@ from api.yard import (
     messages,
     nodes,
     organisations,
-    registries,
     uploads,
     volumes,
     webhooks,
 )
+from api.yard.registries import catalog, directory, secrets
 
 ROUTERS = (
     images.archives,  # before its neighbour on the same path: it takes archives only
@@ -43,8 +42,8 @@ ROUTERS = (
     access.own,
     organisations.router,
     organisations.users,
-    registries.router,
-    registries.secrets,
+    directory.router,
+    secrets.router,
     webhooks.router,
 )
 

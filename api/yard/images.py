@@ -32,7 +32,7 @@ from api.http.answers import (
 from api.http.auth import GuardedRoute, HubDep, ServicesDep, needs
 from api.http.bodies import FIELD, FORM, RAW, archive_body, is_archive, streams_body
 from api.http.problem_details import problems
-from api.yard.catalog import NodeEligibility, RequirementsView, eligibility, requirements
+from api.yard.registries.catalog import NodeEligibility, RequirementsView, eligibility, requirements
 from api.yard.views import ImageView, image_json
 from pipeline.errors import Conflict
 from pipeline.images.ingest.ingest import Wish

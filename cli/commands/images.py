@@ -13,8 +13,8 @@ from typing import IO, Annotated, Any
 import typer
 
 from cli.client import Client, Named, SeveralNamed, given
-from cli.commands.catalog import show_nodes
 from cli.commands.models import model_id
+from cli.commands.registries.catalog import show_nodes
 from cli.commands.run import Annotation, pairs
 from cli.console import (
     FAILED,

@@ -11,7 +11,7 @@ from pipeline.catalog.fields import NULL, REQUIRED, Wrong, refused
 from pipeline.catalog.snapshot import Snapshot
 from pipeline.errors import InvalidReference
 from pipeline.oci import references
-from schemas.catalog import CatalogEntry, TableName
+from schemas.registries.catalog import CatalogEntry, TableName
 
 PASSWORD: Final = "registry_password"
 HARDWARE: Final = "min_hardware_generation"

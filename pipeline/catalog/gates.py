@@ -10,10 +10,10 @@ from pipeline.catalog.requirements import Gate, gate_of
 from pipeline.catalog.rows import CatalogRows
 from pipeline.oci import references
 from pipeline.oci.references import Reference
-from schemas.catalog import CatalogEntry
 from schemas.container import Container
 from schemas.deployment import Deployment
 from schemas.image import CLIENTS_OWN, Image
+from schemas.registries.catalog import CatalogEntry
 from schemas.states import ContainerStatus, DeploymentStatus, ImageStatus
 
 NAMED: Final = 5

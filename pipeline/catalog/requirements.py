@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.catalog.snapshot import Snapshot
 from pipeline.errors import InvalidInput
 from pipeline.oci import dotted_versions
-from schemas.catalog import CatalogEntry, TableName
+from schemas.registries.catalog import CatalogEntry, TableName
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from pipeline.errors import AlreadyExists, Conflict, NotFound, PermissionDenied,
 from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import event
 from schemas.access import Principal
-from schemas.catalog import CatalogEntry, CatalogRow, TableName
+from schemas.registries.catalog import CatalogEntry, CatalogRow, TableName
 
 STORED_AGE: Final = timedelta(seconds=10)
 """After which rows are read again even if nobody said that they changed: a writer may have died

@@ -27,7 +27,7 @@ from pipeline.mongo_language.filter_spec import (
 from pipeline.mongo_language.filters import FilterFields
 from pipeline.mongo_language.matcher import Matcher, equality_key, sort_key
 from pipeline.mongo_language.tree import Effort, refuse
-from schemas.catalog import CatalogRow, TableName
+from schemas.registries.catalog import CatalogRow, TableName
 
 EFFORT: Final = 20_000_000
 KEYS: Final = frozenset({"pk", "id"})

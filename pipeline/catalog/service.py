@@ -28,7 +28,7 @@ from pipeline.records.messages import command, event
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
 from schemas.access import Permission, Principal, Role
-from schemas.catalog import CatalogEntry, CatalogValidation
+from schemas.registries.catalog import CatalogEntry, CatalogValidation
 
 COUNTER: Final = "catalog-entries"
 PURGED_AT_ONCE: Final = 100

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pipeline.catalog import fields
 from pipeline.catalog.fields import Wrong
 from pipeline.catalog.tables import TABLES
-from schemas.catalog import CatalogRow, TableName
+from schemas.registries.catalog import CatalogRow, TableName
 
 NO_OBJECT: Final = "There is no such {}."
 

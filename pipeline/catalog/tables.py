@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pipeline.catalog import fields
 from pipeline.catalog.fields import NULL, REQUIRED, Wrong, refused, refused_whole
-from schemas.catalog import CatalogRow, TableName
+from schemas.registries.catalog import CatalogRow, TableName
 
 ITEM_MAX: Final = 100
 

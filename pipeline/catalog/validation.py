@@ -26,8 +26,8 @@ from pipeline.records.sweeping import one_by_one
 from pipeline.secrets import types as secret_types
 from pipeline.secrets.service import Secrets
 from schemas.access import Principal
-from schemas.catalog import CatalogEntry, CatalogValidation, ValidationStatus
 from schemas.image import Image, ImageSpec, Severity
+from schemas.registries.catalog import CatalogEntry, CatalogValidation, ValidationStatus
 from schemas.states import ImageStatus
 
 log = logging.getLogger(__name__)

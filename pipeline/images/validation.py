@@ -29,9 +29,9 @@ from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import command, event
 from pipeline.secrets.service import Secrets
 from schemas.base import Progress
-from schemas.catalog import CatalogEntry
 from schemas.image import Finding, Image, ImageSource, Severity
 from schemas.message import Message
+from schemas.registries.catalog import CatalogEntry
 from schemas.states import ImageStatus
 
 log = logging.getLogger(__name__)

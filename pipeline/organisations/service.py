@@ -24,8 +24,8 @@ from schemas.container import Container, Volume
 from schemas.deployment import Deployment
 from schemas.image import Image, Upload
 from schemas.organisation import Organisation, OrganisationEdit, OrganisationSpec
-from schemas.registry import Registry
-from schemas.secret import Secret
+from schemas.registries.registry import Registry
+from schemas.registries.secret import Secret
 from schemas.states import OrganisationStatus, UploadStatus, VolumeStatus
 from schemas.webhook import Webhook
 

@@ -26,7 +26,7 @@ from pipeline.errors import (
 )
 from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import Clock, now
-from schemas.registry import Lease, RegistrySpace
+from schemas.registries.registry import Lease, RegistrySpace
 
 log = logging.getLogger(__name__)
 

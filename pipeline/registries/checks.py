@@ -28,7 +28,14 @@ from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.commands import RegistryCheck
-from schemas.registry import Ask, ErrorKind, PingResult, Registry, RegistryHealth, RegistryHistory
+from schemas.registries.registry import (
+    Ask,
+    ErrorKind,
+    PingResult,
+    Registry,
+    RegistryHealth,
+    RegistryHistory,
+)
 
 log = logging.getLogger(__name__)
 

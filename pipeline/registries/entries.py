@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from pipeline import addresses
 from pipeline.errors import AddressRefused, InvalidInput, InvalidReference
 from pipeline.oci import references
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 
 ID: Final = "id"
 URL: Final = "public_url"

@@ -37,7 +37,7 @@ from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
 from pipeline.strict_json import Json
 from schemas.access import Principal
-from schemas.registry import Ask, Registry, RegistryHistory
+from schemas.registries.registry import Ask, Registry, RegistryHistory
 
 LOOKED_AT: Final = 100
 """Entries of one host; they differ in their prefixes."""

@@ -11,8 +11,8 @@ from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import event
 from pipeline.secrets.service import LIVING, Secrets
 from schemas.image import Finding, Severity
-from schemas.registry import ErrorKind, PingResult
-from schemas.secret import LOGIN_REFUSED, Secret
+from schemas.registries.registry import ErrorKind, PingResult
+from schemas.registries.secret import LOGIN_REFUSED, Secret
 
 TESTER: Final = "worker:secrets"
 _NO_TLS: Final = frozenset({ErrorKind.TLS, ErrorKind.REFUSED, ErrorKind.PROTOCOL})

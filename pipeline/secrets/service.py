@@ -32,8 +32,8 @@ from pipeline.settings import Settings
 from schemas.access import Principal
 from schemas.base import Record
 from schemas.image import Image
-from schemas.registry import Registry
-from schemas.secret import LOGIN_REFUSED, Hold, Secret, SecretSummary, SecretType
+from schemas.registries.registry import Registry
+from schemas.registries.secret import LOGIN_REFUSED, Hold, Secret, SecretSummary, SecretType
 from schemas.states import ImageStatus
 
 log = logging.getLogger(__name__)

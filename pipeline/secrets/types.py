@@ -11,7 +11,7 @@ from typing import Any, Final
 from pipeline.errors import InvalidInput, InvalidReference
 from pipeline.oci import references
 from pipeline.ports import Credentials
-from schemas.secret import SecretType
+from schemas.registries.secret import SecretType
 
 NAME_MAX: Final = 255
 ABSENT: Final = object()

@@ -26,7 +26,7 @@ from pipeline.bootstrap.control_plane import Services as Yard
 from pipeline.bootstrap.control_plane import open_services
 from pipeline.mongo_language import filter_spec
 from pipeline.settings import Settings
-from schemas.catalog import CatalogEntry
+from schemas.registries.catalog import CatalogEntry
 from tests.bench.bench_registries import Question, side_by_side
 from tests.bench.rows import Row, keep
 from tests.support.http.api_process import settings

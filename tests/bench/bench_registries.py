@@ -26,7 +26,7 @@ from pipeline.mongo_language import filters
 from pipeline.mongo_language.filters import to_query
 from pipeline.registries.queries import Paging
 from schemas.access import Role
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 from tests.bench.bench_idle import resident_mib
 from tests.bench.large_directory import (
     KINDS,

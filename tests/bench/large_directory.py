@@ -21,7 +21,7 @@ from pipeline.bootstrap.control_plane import Services as Yard
 from pipeline.bootstrap.control_plane import open_services
 from pipeline.settings import Settings
 from pipeline.stack.pieces.app import ApiPiece, AppPiece
-from schemas.registry import Registry, RegistryHealth
+from schemas.registries.registry import Registry, RegistryHealth
 from tests.support.http.api_process import environment, settings
 from tests.support.systems.services import Services
 

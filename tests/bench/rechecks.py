@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from pipeline import topology
 from pipeline.registries import wire
 from schemas.message import Message
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 from tests.bench.large_directory import NOT_NOW, ORG, Directory, P
 from tests.bench.rows import Row
 from tests.support.http.raw_server import Server, saying, serving

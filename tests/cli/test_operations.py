@@ -17,7 +17,7 @@ from typer.testing import Result
 from api.app import create
 from cli.contexts import Context, Contexts, Login
 from pipeline.settings import Settings
-from schemas.catalog import TableName
+from schemas.registries.catalog import TableName
 from tests.support.archives.image_archives import docker_archive
 from tests.support.archives.images import busybox_image
 from tests.support.http.said_yard import Reply, Yard

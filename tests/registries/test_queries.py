@@ -10,7 +10,7 @@ from api.registry_db.documents import SEARCHED, paging
 from pipeline.errors import InvalidInput
 from pipeline.mongo_language import filters
 from pipeline.registries.queries import Paging, is_cheap
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 
 TAGS = "container_registry_tags"
 NAME = "container_registry_name"

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import InvalidInput, InvalidReference
 from pipeline.secrets.types import FIELDS, SecretDraft, parse, registry_server
-from schemas.secret import SecretType
+from schemas.registries.secret import SecretType
 
 SERVERS = {SecretType.DOCKER_HUB: "registry-1.docker.io", SecretType.DEPOT: "registry.depot.dev"}
 TOKEN = {"username": "ada", "token": "s3cr3t"}

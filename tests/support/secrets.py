@@ -11,7 +11,7 @@ from pipeline.access.roles import PERMISSIONS
 from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
 from schemas.access import Principal, Role
-from schemas.secret import SecretSummary
+from schemas.registries.secret import SecretSummary
 
 HOST = "registry.test:5000"
 HIDDEN = "s3cr3t-V4lue"

@@ -27,7 +27,7 @@ from pipeline.oci.manifests import Config, Entry, Index, Manifest, is_foreign
 from pipeline.oci.references import DEFAULT_TAG, Reference
 from pipeline.ports import Credentials, ResolvedImage
 from schemas.image import Platform, ReferenceParts
-from schemas.registry import PingResult
+from schemas.registries.registry import PingResult
 
 PAGE: Final = 100
 INDEX_DEPTH: Final = 3

@@ -21,7 +21,7 @@ from pipeline.errors import (
 )
 from pipeline.oci import references
 from pipeline.ports import Credentials
-from schemas.registry import ErrorKind, PingResult
+from schemas.registries.registry import ErrorKind, PingResult
 
 LIMITS: Final = Limits(total_s=5, body_max_bytes=64 * 1024, redirects=3)
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from schemas.access import Token, User
 from schemas.base import Record, StatefulRecord
-from schemas.catalog import CatalogEntry, CatalogRow
 from schemas.container import Container, Desired, Volume
 from schemas.deployment import Deployment
 from schemas.image import Build, Image, Upload
 from schemas.model import Model, ModelFile, ModelVersion
 from schemas.node import Node
 from schemas.organisation import Organisation
-from schemas.registry import Registry, RegistryHistory, RegistrySpace
-from schemas.secret import Secret
+from schemas.registries.catalog import CatalogEntry, CatalogRow
+from schemas.registries.registry import Registry, RegistryHistory, RegistrySpace
+from schemas.registries.secret import Secret
 from schemas.states import (
     ContainerStatus,
     DeploymentStatus,

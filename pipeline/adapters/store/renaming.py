@@ -17,7 +17,7 @@ from pymongo import errors as driver
 
 from pipeline.adapters.store.documents import Document
 from schemas.base import Record
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 
 log = logging.getLogger(__name__)
 

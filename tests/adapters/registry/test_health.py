@@ -15,7 +15,7 @@ from pipeline.adapters.registry import health as registry_health
 from pipeline.adapters.registry.client import RegistryClient
 from pipeline.errors import InvalidInput
 from pipeline.ports import Credentials
-from schemas.registry import PingResult
+from schemas.registries.registry import PingResult
 from tests.support.http.fake_network import FakeNetwork
 from tests.support.registries.fake_registry import Basic, Bearer, FakeRegistry, TokenService
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import httpx
 import pytest
@@ -150,8 +150,8 @@ def test_an_unknown_resource_is_refused_with_the_known_ones(given: str) -> None:
 
 
 def test_the_known_resources_are_those_of_the_records() -> None:
-    for module in iter_modules(schemas.__path__):
-        import_module(f"schemas.{module.name}")
+    for module in walk_packages(schemas.__path__, "schemas."):
+        import_module(module.name)
     assert set(RESOURCES) == {*_resources(Record), topology.DEAD_LETTER}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.catalog.drafts import NO_HARDWARE, TAKEN
 from pipeline.catalog.fields import BLANK, NO_BOOLEAN, NO_LIST, NO_STRING, NULL, REQUIRED
-from schemas.catalog import CatalogEntry
+from schemas.registries.catalog import CatalogEntry
 from tests.support.registries.catalog_door import CatalogDoor, image
 
 SHOWN = {

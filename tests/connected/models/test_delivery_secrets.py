@@ -10,7 +10,7 @@ from pipeline.models.service import version_id
 from pipeline.stack.pieces.app import ApiPiece
 from schemas.image import Image
 from schemas.model import ModelVersion
-from schemas.secret import Secret
+from schemas.registries.secret import Secret
 from tests.support.models.models_door import Door, Version
 from tests.support.systems.system import System
 from tests.support.waiting import eventually

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas.registry import RegistryHealth
+from schemas.registries.registry import RegistryHealth
 from tests.support.http.raw_server import Talk, saying, serving
 from tests.support.registries.locked_registry import PASSWORD, USER
 from tests.support.registries.registry_door import Door, P, data, kinds

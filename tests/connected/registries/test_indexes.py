@@ -22,7 +22,7 @@ from pipeline.oci import references
 from pipeline.registries import wire
 from pipeline.registries.service import SecretsOfHosts
 from pipeline.secrets.service import count_references
-from schemas.registry import Registry, RegistryHistory
+from schemas.registries.registry import Registry, RegistryHistory
 from tests.support.registries.registry_door import P, entry
 from tests.support.tenants import principal
 

@@ -19,7 +19,7 @@ from pipeline.registries.checks import LEASE, RegistryChecks, RegistryProbe
 from pipeline.registries.service import TOMBSTONE_AGE, Registries
 from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
-from schemas.registry import PingResult, Registry, RegistryHistory
+from schemas.registries.registry import PingResult, Registry, RegistryHistory
 from tests.support.access import Clock
 from tests.support.events import stored_events
 from tests.support.outboxes import published

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from api.app import create
-from cli.commands.secrets import app
+from cli.commands.registries.secrets import app
 from pipeline.adapters.store.store import Store
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
-from schemas.secret import Secret
+from schemas.registries.secret import Secret
 from tests.support.http.api_process import ORG, log_in, settings
 from tests.support.http.serving import serving
 from tests.support.secrets import HIDDEN, HOST, NEW_KEY, OLD_KEY

@@ -11,7 +11,7 @@ from pipeline.errors import Conflict, NotFound
 from pipeline.records.messages import Outbox
 from pipeline.secrets.service import Secrets
 from schemas.image import Image
-from schemas.secret import Secret
+from schemas.registries.secret import Secret
 from schemas.states import ImageStatus
 from tests.support.access import Clock
 from tests.support.records import image

@@ -14,7 +14,7 @@ from pipeline.records.kernel import Records
 from pipeline.records.messages import Outbox
 from pipeline.secrets import service as secret_service
 from pipeline.secrets.service import Secrets
-from schemas.secret import Secret
+from schemas.registries.secret import Secret
 from tests.support.access import Clock
 from tests.support.secrets import ADA, EVE, HIDDEN, HOST, NEW_KEY, OLD_KEY, keep, settings
 

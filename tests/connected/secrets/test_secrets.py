@@ -27,7 +27,7 @@ from pipeline.ports import Credentials
 from pipeline.records.kernel import Records
 from pipeline.records.messages import Outbox
 from pipeline.secrets.service import Secrets
-from schemas.secret import Secret, SecretSummary
+from schemas.registries.secret import Secret, SecretSummary
 from tests.support.access import Clock
 from tests.support.events import stored_events
 from tests.support.secrets import ADA, EVE, HIDDEN, HOST, keep, settings

@@ -16,7 +16,7 @@ from api.registry_db import documents
 from pipeline.adapters.store import renaming
 from pipeline.adapters.store.store import Store
 from pipeline.errors import AlreadyExists, LostRace
-from schemas.registry import Registry, RegistryHistory
+from schemas.registries.registry import Registry, RegistryHistory
 from tests.support.records import message
 
 P = "container_registry_"

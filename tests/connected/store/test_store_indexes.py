@@ -11,13 +11,13 @@ from pipeline.adapters.store.store import KINDS, Store
 from pipeline.errors import AlreadyExists
 from schemas.access import Role, Token, User
 from schemas.base import Record
-from schemas.catalog import CatalogEntry, CatalogRow, TableName
 from schemas.container import Container, Desired, Volume
 from schemas.image import Image
 from schemas.node import Node
 from schemas.organisation import Organisation
-from schemas.registry import Registry
-from schemas.secret import Secret
+from schemas.registries.catalog import CatalogEntry, CatalogRow, TableName
+from schemas.registries.registry import Registry
+from schemas.registries.secret import Secret
 from schemas.states import ContainerStatus, ImageStatus, NodeStatus
 from schemas.webhook import Webhook
 from tests.support.records import AT, ORG, after, container, deployment, image, node

@@ -24,7 +24,7 @@ from schemas.container import Container, ContainerSpec
 from schemas.image import Image, ImageSpec
 from schemas.message import DeadLetter
 from schemas.node import Node
-from schemas.registry import RegistrySpace
+from schemas.registries.registry import RegistrySpace
 from schemas.states import ContainerStatus, ImageStatus
 from tests.support import records as made
 from tests.support.event_log import FakeEventLog

@@ -12,7 +12,7 @@ from httpx import ASGITransport
 from pipeline.adapters.bus.reading import StoredEvent
 from pipeline.bootstrap.control_plane import Services
 from schemas.access import Role
-from schemas.registry import Registry
+from schemas.registries.registry import Registry
 from tests.support.events import stored_events
 from tests.support.tenants import Tenant
 

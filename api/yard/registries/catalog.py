@@ -16,8 +16,8 @@ from api.http.problem_details import problems
 from pipeline.catalog import drafts
 from pipeline.placement.node_checks import NodeCheck
 from schemas.access import Permission, Principal
-from schemas.catalog import CatalogEntry, ValidationStatus
 from schemas.image import Finding
+from schemas.registries.catalog import CatalogEntry, ValidationStatus
 
 router = APIRouter(prefix="/yard/v1/catalog", tags=["docker images"], route_class=GuardedRoute)
 

@@ -1,0 +1,1 @@
+"""Where images come from: registries with their credentials, and the catalogue of images."""
