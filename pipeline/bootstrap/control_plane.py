@@ -31,6 +31,7 @@ from pipeline.bootstrap.answering import (
 from pipeline.bootstrap.placing import CatalogServices, PlacementServices, catalog, placement
 from pipeline.builds.publishing import Publishing
 from pipeline.builds.service import Builds
+from pipeline.catalog import service as kept_catalog
 from pipeline.catalog.gates import Gates
 from pipeline.catalog.rows import CatalogRows
 from pipeline.containers.agent_requests import EngineNames, Exec, Logs
@@ -58,11 +59,15 @@ from pipeline.records import messages
 from pipeline.records.kernel import Records
 from pipeline.registries.checks import RegistryChecks, RegistryProbe
 from pipeline.registries.service import Registries, RegistryCatalogue
+from pipeline.secrets import service as kept_secrets
 from pipeline.secrets.login_check import SecretLogins
+from pipeline.secrets.rotation import KeyRotation
 from pipeline.secrets.service import Secrets
+from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
 from pipeline.uploads.ingesting import UploadIngest
 from pipeline.uploads.service import Uploads
+from pipeline.webhooks import service as kept_webhooks
 from pipeline.webhooks.deliveries import WebhookServices
 
 log = logging.getLogger(__name__)
@@ -70,6 +75,9 @@ log = logging.getLogger(__name__)
 EVENT_VIEWS: Final = {delivery_events.VIEW: "api.models.views:event_facts"}
 """What doors add to events. By name, since nothing here may import a door; not entry points: an
 installation whose metadata are older than its code would drop what a contract demands."""
+
+SEALED: Final = (kept_secrets.SEALED, kept_webhooks.SEALED, kept_catalog.SEALED)
+"""All that `modelyard secrets rotate-key` seals anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,7 @@ class Services:
 class SecretServices:
     service: Secrets
     logins: SecretLogins
+    rotation: KeyRotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +208,9 @@ async def prepare(services: Services) -> None:
 
 def secrets(records: Records, client: RegistryClient, settings: Settings) -> SecretServices:
     service = Secrets(records, settings)
-    return SecretServices(service, SecretLogins(records, service, client))
+    vault = Vault.from_setting(settings.encryption_keys.get_secret_value())
+    rotation = KeyRotation(records.store, vault, SEALED)
+    return SecretServices(service, SecretLogins(records, service, client), rotation)
 
 
 def registries(

@@ -25,6 +25,7 @@ from pipeline.mongo_language.filter_spec import Specification
 from pipeline.records.idempotency import id_for
 from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import command, event
+from pipeline.secrets.rotation import Sealed
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
 from schemas.access import Permission, Principal, Role
@@ -41,6 +42,23 @@ STORED_FIELDS: Final = (
 )
 """What a search reads."""
 Values = Mapping[str, Any]
+
+
+def _sealed(entry: CatalogEntry) -> Mapping[str, str]:
+    return {"sealed_password": entry.sealed_password} if entry.sealed_password else {}
+
+
+def _sealed_for(pk: int) -> str:
+    return f"catalog-{pk}"
+
+
+SEALED: Final = Sealed(
+    CatalogEntry,
+    _sealed,
+    "sealed_password",
+    record=lambda entry: _sealed_for(entry.pk),
+    name=lambda entry: f"docker/{entry.pk}",
+)
 
 
 class Catalog:
@@ -237,7 +255,8 @@ class Catalog:
         edition = entry.edition + 1
         stored = self._stored(entry.org, entry.pk, values)
         if PASSWORD not in changed:
-            stored["sealed_password"] = entry.sealed_password
+            # It may be sealed anew meanwhile.
+            del stored["sealed_password"]
         pending = entry.validation.model_copy(update={"status": CatalogValidation().status})
         after = stored | {"edition": edition, "changed_at": at, "validation": pending}
         after["retry_at"] = None
@@ -255,10 +274,6 @@ class Catalog:
 def may_see_passwords(caller: Principal) -> bool:
     """Staff, and the tokens of nodes."""
     return Permission.CATALOG_WRITE in caller.permissions or Role.NODE in caller.roles
-
-
-def _sealed_for(pk: int) -> str:
-    return f"catalog-{pk}"
 
 
 def _require_there(entry: CatalogEntry, edition: int | None) -> None:

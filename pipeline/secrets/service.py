@@ -10,11 +10,9 @@ from __future__ import annotations
 import builtins
 import json
 import logging
-import re
 import uuid
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -26,6 +24,7 @@ from pipeline.records.idempotency import id_for, new_id
 from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import command, event
 from pipeline.secrets import types as secret_types
+from pipeline.secrets.rotation import Sealed
 from pipeline.secrets.types import SecretDraft
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 TOMBSTONE_AGE: Final = timedelta(hours=1)
 PURGED_AT_ONCE: Final = 10
 LOOKED_AT: Final = 3
-ROTATED_AT_ONCE: Final = 100
 LIVING: Final[Mapping[str, Any]] = {"deleted_at": None}
 LISTED: Final[Mapping[str, Any]] = {**LIVING, "is_listed": {"$ne": False}}
 HOLD: Final = timedelta(seconds=30)
@@ -55,11 +53,11 @@ NAMED: Final = 5
 """Of each kind; whoever deletes these is told of more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    resealed: int
-    unreadable: tuple[str, ...]
-    """uuids of secrets that no configured key opens: they must be entered anew."""
+def _sealed(secret: Secret) -> Mapping[str, str]:
+    return {"sealed": secret.sealed} if secret.sealed else {}
+
+
+SEALED: Final = Sealed(Secret, _sealed, "sealed")
 
 
 class Secrets:
@@ -221,39 +219,6 @@ class Secrets:
         else:
             message = f"{error.message} It was asked with the secret {secret.name}."
         return type(error)(message, **error.facts)
-
-    async def rotate_keys(self) -> Rotation:
-        """Seal everything anew with the first key; what is already sealed with it is skipped.
-
-        Safe to interrupt, to repeat, and to run while secrets are made, used and deleted. Raises
-        Misconfigured when there is no key, and StoreUnavailable.
-        """
-        resealed, unreadable, after = 0, [], ""
-        while batch := await self._outdated(after):
-            for secret in batch:
-                try:
-                    resealed += await self._reseal(secret)
-                except Misconfigured:
-                    unreadable.append(secret.uuid)
-            after = batch[-1].uuid
-        return Rotation(resealed, tuple(unreadable))
-
-    async def _outdated(self, after: str) -> builtins.list[Secret]:
-        sealed = {"$not": {"$regex": f"^{re.escape(self._vault.current_prefix)}"}}
-        where = {"_id": {"$gt": after}, "deleted_at": None, "sealed": sealed}
-        return await self._store.find(
-            Secret, org=EVERY_ORG, where=where, sort=[("_id", 1)], limit=ROTATED_AT_ONCE
-        )
-
-    async def _reseal(self, secret: Secret) -> bool:
-        """False when it was deleted meanwhile. Not a change that the organisation sees."""
-        sealed = self._vault.rotate(secret.sealed, org=secret.org, record=secret.uuid)
-        guard, update = {"sealed": secret.sealed}, {"$set": {"sealed": sealed}}
-        return bool(
-            await self._store.update(
-                Secret, secret.uuid, org=secret.org, guard=guard, update=update
-            )
-        )
 
     async def _release(self, secret: Secret, hold: Hold) -> None:
         update = {"$pull": {"holds": {"id": hold.id}}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,12 +10,12 @@ from pipeline import topology
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.http.guarded import GuardedHttp
 from pipeline.adapters.store.store import EVERY_ORG
-from pipeline.errors import Conflict, Misconfigured, Unreachable
+from pipeline.errors import Conflict, Unreachable
 from pipeline.records.idempotency import fingerprint, id_for
 from pipeline.records.kernel import Change, Records, living, require_revision
 from pipeline.records.messages import event
 from pipeline.records.queries import Page, find_living, page
-from pipeline.secrets.service import Rotation
+from pipeline.secrets.rotation import Sealed
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
 from pipeline.topology import StagePlan
@@ -26,6 +26,14 @@ from schemas.webhook import SigningSecret, Webhook, WebhookEdit, WebhookSpec
 
 LIVE_SECRETS: Final = 2
 """A new one and the one before it."""
+
+
+def _sealed(webhook: Webhook) -> Mapping[str, str]:
+    texts = enumerate(each.sealed for each in webhook.secrets)
+    return {f"secrets.{place}.sealed": text for place, text in texts}
+
+
+SEALED: Final = Sealed(Webhook, _sealed, "secrets.sealed")
 
 
 class Webhooks:
@@ -122,7 +130,9 @@ class Webhooks:
             before = webhook.secrets[0].model_copy(update={"until": until})
             kept = [made, before][: LIVE_SECRETS if keep_s else 1]
             values = {"secrets": [each.model_dump() for each in kept]}
-            return Change(values, send=[event("secret-rotated")])
+            # The one that is kept may be sealed anew meanwhile.
+            guard = {"secrets": [each.model_dump() for each in webhook.secrets]}
+            return Change(values, send=[event("secret-rotated")], guard=guard)
 
         webhook = await self.find(caller, wanted)
         return await self._records.amend(webhook, decide, actor=caller.id)
@@ -170,31 +180,6 @@ class Webhooks:
             for each in webhook.secrets
             if each.until is None or each.until > now
         ]
-
-    async def rotate_keys(self) -> Rotation:
-        """As `Secrets.rotate_keys`, for what signs."""
-        resealed, unreadable = 0, []
-        living_ones = living(Status.DELETED)
-        for webhook in await self._store.find(Webhook, org=EVERY_ORG, where=living_ones, sort=()):
-            try:
-                resealed += await self._reseal(webhook)
-            except Misconfigured:
-                unreadable.append(webhook.uuid)
-        return Rotation(resealed, tuple(unreadable))
-
-    async def _reseal(self, webhook: Webhook) -> bool:
-        """False when nothing was to do, or it was changed meanwhile: then with the new key."""
-        before = [each.model_dump() for each in webhook.secrets]
-        for each in webhook.secrets:
-            each.sealed = self._vault.rotate(each.sealed, org=webhook.org, record=webhook.uuid)
-        after = [each.model_dump() for each in webhook.secrets]
-        if after == before:
-            return False
-        guard, update = {"secrets": before}, {"$set": {"secrets": after}}
-        done = await self._store.update(
-            Webhook, webhook.uuid, org=webhook.org, guard=guard, update=update
-        )
-        return done is not None
 
     async def _require_allowed(self, url: str) -> None:
         """A name may lead elsewhere later, so each delivery asks again; one that leads nowhere yet

@@ -43,8 +43,8 @@ class SecretsView(BaseModel):
 class RotationView(BaseModel):
     resealed: int
     unreadable: list[str]
-    """Secrets that no configured key opens, which must be entered anew, and webhooks of which none
-    opens what signs: rotate theirs."""
+    """What no configured key opens: secrets, and images of the catalogue (`docker/<pk>`), whose
+    passwords must be entered anew; webhooks, whose signing secrets must be rotated."""
 
 
 @router.get("", responses={200: {"model": SecretsView}, **problems(503)})
@@ -97,10 +97,6 @@ async def delete_registry_secret(secret: str, caller: Keeper, services: Services
 @router.post("/rotate-key", responses={200: {"model": RotationView}, **problems(503)})
 async def rotate_key(caller: Keeper, _: Operator, services: ServicesDep) -> Response:
     """Seal everything anew with the first configured key. Can be repeated."""
-    done = await services.secrets.service.rotate_keys()
-    signing = await services.webhooks.service.rotate_keys()
-    view = RotationView(
-        resealed=done.resealed + signing.resealed,
-        unreadable=[*done.unreadable, *signing.unreadable],
-    )
+    done = await services.secrets.rotation.run()
+    view = RotationView(resealed=done.resealed, unreadable=list(done.unreadable))
     return Response(view.model_dump_json(), media_type=JSON)

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.bootstrap.control_plane import SEALED
 from pipeline.catalog.drafts import NO_HARDWARE, TAKEN
 from pipeline.catalog.fields import BLANK, NO_BOOLEAN, NO_LIST, NO_STRING, NULL, REQUIRED
+from pipeline.secrets.rotation import KeyRotation
+from pipeline.secrets.vault import Vault
 from schemas.registries.catalog import CatalogEntry
 from tests.support.registries.catalog_door import CatalogDoor, image
+from tests.support.secrets import NEW_KEY
+from tests.support.tenants import principal
 
 SHOWN = {
     "registry_username": "ci",
@@ -161,6 +166,38 @@ async def test_passwords_are_shown_to_staff_and_nodes_and_kept_sealed(
     entry = await door.services.records.store.get(CatalogEntry, str(pk), org=door.org)
     assert "hunter" not in entry.model_dump_json()
     assert "hunter" not in repr(entry)
+
+
+async def test_a_password_is_sealed_anew_also_while_its_image_is_changed(door: CatalogDoor) -> None:
+    yard = door.services
+    store, own = yard.records.store, yard.settings.encryption_keys.get_secret_value()
+    made = await door.create(**SECRET)
+    etag = (await door.call("GET", f"/docker/{made['pk']}")).headers["etag"]
+    rotation = KeyRotation(store, Vault.from_setting(f"{NEW_KEY},{own}"), SEALED)
+    change = store.change
+
+    async def rotate_first(*args: Any, **kwargs: Any) -> Any:
+        patch.undo()
+        assert (await rotation.run()).unreadable == ()
+        return await change(*args, **kwargs)
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "change", rotate_first)
+            changed = await yard.catalog.service.update(
+                principal(door.org), made["pk"], {"name": "other"}, partial=True
+            )
+        sealed = {"org": door.org, "record": f"catalog-{made['pk']}"}
+        assert (
+            Vault.from_setting(NEW_KEY).open(str(changed.sealed_password), **sealed)
+            == (SECRET["registry_password"])
+        )
+    finally:
+        back = KeyRotation(store, Vault.from_setting(f"{own},{NEW_KEY}"), SEALED)
+        assert (await back.run()).unreadable == ()
+    shown = await door.call("GET", f"/docker/{made['pk']}")
+    assert shown.json() == made | {"name": "other"}
+    assert (etag, shown.headers["etag"]) == ('"1"', '"2"')
 
 
 async def test_who_is_no_staff_only_reads(

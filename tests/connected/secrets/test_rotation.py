@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 
 from pipeline.adapters.store.store import Store
+from pipeline.bootstrap.control_plane import SEALED
 from pipeline.errors import Misconfigured, StoreUnavailable
 from pipeline.records.kernel import Records
 from pipeline.records.messages import Outbox
-from pipeline.secrets import service as secret_service
+from pipeline.secrets import rotation as rotating
+from pipeline.secrets.rotation import KeyRotation, Rotation
 from pipeline.secrets.service import Secrets
+from pipeline.secrets.vault import Vault
 from schemas.registries.secret import Secret
+from schemas.webhook import SigningSecret, Webhook
 from tests.support.access import Clock
+from tests.support.records import AT
 from tests.support.secrets import ADA, EVE, HIDDEN, HOST, NEW_KEY, OLD_KEY, keep, settings
 
 
@@ -23,6 +28,12 @@ from tests.support.secrets import ADA, EVE, HIDDEN, HOST, NEW_KEY, OLD_KEY, keep
 def both(store: Store, outbox: Outbox, clock: Clock) -> Secrets:
     """Seals with the new key and still opens with the old one."""
     return Secrets(Records(store, outbox, clock), settings(f"{NEW_KEY},{OLD_KEY}"))
+
+
+@pytest.fixture
+def rotation(store: Store) -> KeyRotation:
+    """With the same keys."""
+    return KeyRotation(store, Vault.from_setting(f"{NEW_KEY},{OLD_KEY}"), SEALED)
 
 
 @pytest.fixture
@@ -36,29 +47,69 @@ async def opens(secrets: Secrets, org: str, uuid: str) -> bool:
 
 
 async def test_after_rotation_the_old_key_can_go(
-    secrets: Secrets, both: Secrets, only_new: Secrets
+    secrets: Secrets, only_new: Secrets, rotation: KeyRotation
 ) -> None:
     mine, theirs = await keep(secrets), await keep(secrets, EVE)
     with pytest.raises(Misconfigured, match="lacks the key 'k1'"):
         await opens(only_new, "acme", mine.uuid)
-    assert await both.rotate_keys() == secret_service.Rotation(2, ())
+    assert await rotation.run() == Rotation(2, ())
     assert await opens(only_new, "acme", mine.uuid)
     assert await opens(only_new, "other", theirs.uuid)
 
 
-async def test_a_rotation_goes_on_where_the_last_one_stopped(
-    secrets: Secrets, both: Secrets, monkeypatch: pytest.MonkeyPatch
+async def test_what_signs_for_webhooks_is_sealed_anew_also_what_signs_no_more_soon(
+    store: Store, rotation: KeyRotation
 ) -> None:
-    monkeypatch.setattr(secret_service, "ROTATED_AT_ONCE", 2)
+    webhook = Webhook(
+        **{"uuid": "7f4dcb26-9c2f-4a51-a25f-7ce02e5b5a64", "org": "acme"},
+        **dict.fromkeys(("created_at", "updated_at"), AT),
+        **{"name": "ci", "url": "https://hooks.test/", "resources": [], "kinds": [], "after": 0},
+    )
+    old, new = Vault.from_setting(OLD_KEY), Vault.from_setting(NEW_KEY)
+    for plain, until in (("newer", None), ("older", AT)):
+        sealed = old.seal(plain, org=webhook.org, record=webhook.uuid)
+        webhook.secrets.append(SigningSecret(sealed=sealed, until=until))
+    await store.insert(webhook)
+    assert await rotation.run() == Rotation(1, ())
+    found = await store.get(Webhook, webhook.uuid, org=webhook.org)
+    opened = [new.open(each.sealed, org=webhook.org, record=webhook.uuid) for each in found.secrets]
+    assert opened == ["newer", "older"]
+    assert [each.until for each in found.secrets] == [None, AT]
+
+
+async def test_what_is_changed_while_it_is_sealed_anew_is_read_again(
+    store: Store, secrets: Secrets, only_new: Secrets, rotation: KeyRotation
+) -> None:
+    kept = await keep(secrets)
+    old = Vault.from_setting(OLD_KEY)
+    update, calls = store.update, itertools.count()
+
+    async def change_before(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 0:
+            plain = old.open(kwargs["guard"]["sealed"], org="acme", record=kept.uuid)
+            again = {"$set": {"sealed": old.seal(plain, org="acme", record=kept.uuid)}}
+            await update(Secret, kept.uuid, org="acme", guard={}, update=again)
+        return await update(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "update", change_before)
+        assert await rotation.run() == Rotation(1, ())
+    assert await opens(only_new, "acme", kept.uuid)
+
+
+async def test_a_rotation_goes_on_where_the_last_one_stopped(
+    secrets: Secrets, both: Secrets, monkeypatch: pytest.MonkeyPatch, rotation: KeyRotation
+) -> None:
+    monkeypatch.setattr(rotating, "AT_ONCE", 2)
     for number in range(3):
         await keep(secrets, name=f"old-{number}")
     await keep(both, name="new")
-    assert (await both.rotate_keys()).resealed == 3
-    assert (await both.rotate_keys()).resealed == 0
+    assert (await rotation.run()).resealed == 3
+    assert (await rotation.run()).resealed == 0
 
 
 async def test_a_rotation_that_was_cut_off_is_finished_by_the_next(
-    store: Store, secrets: Secrets, both: Secrets, only_new: Secrets
+    store: Store, secrets: Secrets, only_new: Secrets, rotation: KeyRotation
 ) -> None:
     made = [await keep(secrets, name=f"old-{number}") for number in range(6)]
     with pytest.MonkeyPatch.context() as patch:
@@ -71,15 +122,19 @@ async def test_a_rotation_that_was_cut_off_is_finished_by_the_next(
 
         patch.setattr(store, "update", update_until_the_store_goes)
         with pytest.raises(StoreUnavailable):
-            await both.rotate_keys()
-    assert await both.rotate_keys() == secret_service.Rotation(4, ())
+            await rotation.run()
+    assert await rotation.run() == Rotation(4, ())
     assert all([await opens(only_new, "acme", each.uuid) for each in made])
 
 
 async def test_secrets_are_made_used_and_deleted_while_the_key_is_rotated(
-    secrets: Secrets, both: Secrets, only_new: Secrets, monkeypatch: pytest.MonkeyPatch
+    secrets: Secrets,
+    both: Secrets,
+    only_new: Secrets,
+    monkeypatch: pytest.MonkeyPatch,
+    rotation: KeyRotation,
 ) -> None:
-    monkeypatch.setattr(secret_service, "ROTATED_AT_ONCE", 2)
+    monkeypatch.setattr(rotating, "AT_ONCE", 2)
     old = [await keep(secrets, name=f"old-{number}") for number in range(10)]
 
     async def use(uuid: str) -> bool:
@@ -87,12 +142,12 @@ async def test_secrets_are_made_used_and_deleted_while_the_key_is_rotated(
             return await opens(both, "acme", uuid)
 
     done, *used = await asyncio.gather(
-        both.rotate_keys(),
+        rotation.run(),
         *(use(each.uuid) for each in old[:5]),
         *(keep(both, name=f"new-{number}") for number in range(5)),
         *(both.delete(ADA, each.uuid) for each in old[5:]),
     )
-    assert isinstance(done, secret_service.Rotation)
+    assert isinstance(done, Rotation)
     assert used[:5] == [True] * 5
     assert done.unreadable == ()
     left = await both.list(ADA)
@@ -101,11 +156,11 @@ async def test_secrets_are_made_used_and_deleted_while_the_key_is_rotated(
 
 
 async def test_who_seals_with_the_old_key_after_a_rotation_needs_another_one(
-    secrets: Secrets, both: Secrets, only_new: Secrets
+    secrets: Secrets, only_new: Secrets, rotation: KeyRotation
 ) -> None:
-    await both.rotate_keys()
+    await rotation.run()
     late = await keep(secrets)
-    assert (await both.rotate_keys()).resealed == 1
+    assert (await rotation.run()).resealed == 1
     assert await opens(only_new, "acme", late.uuid)
 
 
@@ -114,38 +169,38 @@ async def test_without_a_key_there_is_nothing_to_rotate_to(
 ) -> None:
     kept = await keep(secrets)
     with pytest.raises(Misconfigured, match="MODELYARD_ENCRYPTION_KEYS is empty"):
-        await Secrets(Records(store, outbox, clock), settings("")).rotate_keys()
+        await KeyRotation(store, Vault.from_setting(""), SEALED).run()
     assert await opens(secrets, "acme", kept.uuid)
 
 
 async def test_rotations_side_by_side_spoil_nothing(
-    secrets: Secrets, both: Secrets, only_new: Secrets
+    secrets: Secrets, only_new: Secrets, rotation: KeyRotation
 ) -> None:
     made = [await keep(secrets, name=f"old-{number}") for number in range(5)]
-    await asyncio.gather(*(both.rotate_keys() for _ in range(3)))
+    await asyncio.gather(*(rotation.run() for _ in range(3)))
     for each in made:
         assert await opens(only_new, "acme", each.uuid)
 
 
-async def test_rotation_is_no_change_that_anybody_sees(secrets: Secrets, both: Secrets) -> None:
+async def test_rotation_is_no_change_that_anybody_sees(
+    secrets: Secrets, both: Secrets, rotation: KeyRotation
+) -> None:
     before = await keep(secrets)
-    await both.rotate_keys()
+    await rotation.run()
     assert await both.get(ADA, before.uuid) == before
 
 
 async def test_what_no_key_opens_is_reported_and_does_not_stop_the_rest(
-    store: Store, secrets: Secrets, both: Secrets
+    store: Store, secrets: Secrets, both: Secrets, rotation: KeyRotation
 ) -> None:
     broken, sound = await keep(secrets, name="broken"), await keep(secrets, name="sound")
     spoil = {"$set": {"sealed": "v1.lost.AAAA"}}
     await store.update(Secret, broken.uuid, org="acme", guard={}, update=spoil)
-    rotation = await both.rotate_keys()
-    assert rotation.unreadable == (broken.uuid,)
-    assert rotation.resealed == 1
+    assert await rotation.run() == Rotation(1, (broken.uuid,))
     assert await opens(both, "acme", sound.uuid)
 
 
-async def test_deleted_secrets_are_left_alone(secrets: Secrets, both: Secrets) -> None:
+async def test_deleted_secrets_are_left_alone(secrets: Secrets, rotation: KeyRotation) -> None:
     kept = await keep(secrets)
     await secrets.delete(ADA, kept.uuid)
-    assert await both.rotate_keys() == secret_service.Rotation(0, ())
+    assert await rotation.run() == Rotation(0, ())
