@@ -22,14 +22,7 @@ from api import (
     registry_db,
     yard,
 )
-from api.http.middleware import (
-    HeadAsGet,
-    Methods,
-    OpenToScripts,
-    OtherOrigins,
-    RequestIds,
-    SpeaksForTus,
-)
+from api.http.middleware import HeadAsGet, Methods, OtherOrigins, RequestIds, SpeaksForTus
 from api.http.problem_details import ErrorRenderers, Unforeseen, install
 from api.operations import docs
 from api.operations.monitoring import Counted, Metrics
@@ -82,8 +75,7 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
     methods = app.state.methods = Methods(app)
     install(app, renderers, methods)
     app.user_middleware = [
-        Middleware(OpenToScripts, prefixes=container_svc.PREFIXES),
-        *_other_origins(settings),
+        _other_origins(settings),
         Middleware(SpeaksForTus, prefix=uploads.PREFIX),
         Middleware(RequestIds),
         Middleware(HeadAsGet, methods=methods),
@@ -113,19 +105,12 @@ def drain(app: FastAPI) -> None:
     app.state.hub.drain()
 
 
-def _other_origins(settings: Settings) -> list[Middleware]:
-    """Their pages send tokens themselves, so that no cookies need to be allowed.
-
-    Without a setting they may call the doors whose contracts say so.
-    """
-    prefixes = ("",) if settings.origins else docker_catalog.OPEN_TO_OTHER_ORIGINS
-    rules = {
-        "allow_origins": settings.origins or ["*"],
-        "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-        "allow_headers": ["*"],
-        "expose_headers": READABLE,
-    }
-    return [Middleware(OtherOrigins, prefixes=prefixes, rules=rules)]
+def _other_origins(settings: Settings) -> Middleware:
+    """Without a setting pages of every origin may call the doors whose contracts say so."""
+    doors = list(container_svc.OPEN_TO_OTHER_ORIGINS)
+    if not settings.origins:
+        doors += docker_catalog.OPEN_TO_OTHER_ORIGINS
+    return Middleware(OtherOrigins, doors=doors, origins=settings.origins, exposed=READABLE)
 
 
 def _lifespan(opener: Opener) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

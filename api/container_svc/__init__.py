@@ -8,6 +8,8 @@ from api.container_svc import answers, containers, login, logs, nodes, system
 from api.http.problem_details import ErrorRenderers
 
 PREFIXES = (nodes.PREFIX, login.PREFIX)
+OPEN_TO_OTHER_ORIGINS = PREFIXES
+"""Whatever is configured."""
 
 
 def mount(app: FastAPI, renderers: ErrorRenderers) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,16 +69,58 @@ class HeadAsGet:
 
 
 class OtherOrigins:
-    """Lets pages of other origins call what lies below `prefixes`."""
+    """Lets pages of other origins call, which send tokens themselves: no cookies are allowed.
 
-    def __init__(self, app: ASGIApp, prefixes: Sequence[str], rules: Mapping[str, Any]) -> None:
+    Those of every origin below the `doors` that are open to all, where also whoever names no origin
+    is told so; elsewhere those of `origins` (`*` is each). Scripts may read the headers `exposed`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, doors: Sequence[str], origins: Collection[str], exposed: Sequence[str]
+    ) -> None:
         self._app = app
-        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
-        self._open = CORSMiddleware(app, **rules)
+        self._doors = tuple(f"{prefix}/" for prefix in doors)
+        self._origins = frozenset(origins)
+        self._told = {
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "Access-Control-Expose-Headers": ", ".join(exposed),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_open = scope["type"] == "http" and scope["path"].startswith(self._prefixes)
-        await (self._open if is_open else self._app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope)
+        is_open = f"{scope['path']}/".startswith(self._doors)
+        origin = asked.get("origin", "*" if is_open else None)
+        is_allowed = is_open or not self._origins.isdisjoint({"*", origin})
+        if origin is None or not is_allowed:
+            await self._app(scope, receive, send)
+            return
+        told = self._allowing(origin, asked)
+        if scope["method"] == "OPTIONS" and (is_open or "access-control-request-method" in asked):
+            answer = Response("{}", 200, {**told, "Vary": "Origin"}, "application/json")
+            await answer(scope, receive, send)
+            return
+
+        async def allowed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(told)
+                headers.add_vary_header("Origin")
+            await send(message)
+
+        await self._app(scope, receive, allowed)
+
+    def _allowing(self, origin: str, asked: Headers) -> dict[str, str]:
+        headers = "Authorization, Content-Type, Last-Event-ID"
+        if wanted := asked.get("access-control-request-headers"):
+            headers = f"{headers}, {wanted}"
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Headers": headers,
+            **self._told,
+        }
 
 
 class SpeaksForTus:
@@ -101,45 +142,6 @@ class SpeaksForTus:
             if scope["method"] == "POST" and asked.upper() in self.OVERRIDES:
                 scope["method"] = asked.upper()
         await self._app(scope, receive, send)
-
-
-class OpenToScripts:
-    """Lets scripts of any origin call what lies below `prefixes`: they bring tokens, no cookies."""
-
-    def __init__(self, app: ASGIApp, prefixes: Collection[str]) -> None:
-        self._app = app
-        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not f"{scope['path']}/".startswith(self._prefixes):
-            await self._app(scope, receive, send)
-            return
-        origin = Headers(scope=scope).get("origin", "*")
-        if scope["method"] == "OPTIONS":
-            await _allowing(Response("{}", 200, media_type="application/json"), origin)(
-                scope, receive, send
-            )
-            return
-
-        async def opened(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                _allow(MutableHeaders(scope=message), origin)
-            await send(message)
-
-        await self._app(scope, receive, opened)
-
-
-def _allowing(response: Response, origin: str) -> Response:
-    _allow(response.headers, origin)
-    return response
-
-
-def _allow(headers: MutableHeaders, origin: str) -> None:
-    headers["Access-Control-Allow-Origin"] = origin
-    headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
-    headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, OPTIONS"
-    headers.add_vary_header("Origin")
-    del headers["Access-Control-Allow-Credentials"]
 
 
 HEADER: Final = "x-request-id"

@@ -16,13 +16,15 @@ PREFLIGHT = {
 }
 
 
-async def asked(settings: Settings, method: str, **headers: str) -> dict[str, str]:
+async def asked(
+    settings: Settings, method: str, path: str = "/yard/v1/uploads", **headers: str
+) -> dict[str, str]:
     async with (
         front(settings) as fake,
         application(fake) as app,
         AsyncClient(transport=ASGITransport(app), base_url="http://yard") as http,
     ):
-        answer = await http.request(method, "/yard/v1/uploads", headers=headers)
+        answer = await http.request(method, path, headers=headers)
     return dict(answer.headers)
 
 
@@ -43,6 +45,15 @@ async def test_others_may_not_and_by_default_nobody_may() -> None:
     for settings in (named, Settings()):
         told = await asked(settings, "OPTIONS", **PREFLIGHT)
         assert "access-control-allow-origin" not in told
+
+
+async def test_the_catalogue_is_open_to_all_only_while_no_setting_names_some() -> None:
+    named = Settings(cors_origins="https://other.example")
+    for settings, is_open in ((named, False), (Settings(), True)):
+        told = await asked(settings, "OPTIONS", "/v1/docker/list", **PREFLIGHT)
+        assert ("access-control-allow-origin" in told) == is_open
+        told = await asked(settings, "OPTIONS", "/container-svc/containers", **PREFLIGHT)
+        assert told["access-control-allow-origin"] == PREFLIGHT["Origin"]
 
 
 @pytest.mark.parametrize(

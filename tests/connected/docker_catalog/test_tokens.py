@@ -93,7 +93,14 @@ async def test_pages_of_other_origins_may_call_it(app: FastAPI, door: CatalogDoo
         preflight = await http.options("/v1/docker/list", headers=ask)
         assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (
             200,
-            "*",
+            "https://a.example",
         )
+        answer = await http.post("/v1/docker/list", headers={"Origin": "https://a.example"})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (
+            401,
+            "https://a.example",
+        )
+        assert answer.headers["vary"] == "Origin"
+        assert "X-Total-Count" in answer.headers["access-control-expose-headers"]
         elsewhere = await http.options("/yard/v1/images", headers=ask)
         assert "access-control-allow-origin" not in elsewhere.headers
