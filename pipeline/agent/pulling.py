@@ -10,6 +10,7 @@ from pipeline import concurrency
 from pipeline.adapters.store.store import EVERY_ORG, Store
 from pipeline.agent.assets import Assets
 from pipeline.agent.reconciler import NodeContainers
+from pipeline.catalog.gates import secret_of
 from pipeline.concurrency import SharedReads
 from pipeline.containers import pulls
 from pipeline.containers.changes import moved
@@ -101,7 +102,7 @@ class Pulling:
         container = meter.container
         image = await self._store.get(Image, container.image, org=EVERY_ORG)
         host = references.parse(container.pull).registry
-        secret = None if host == self._own_host else image.secret
+        secret = None if host == self._own_host else await secret_of(self._store, image)
         key, credentials = None, None
         if host == self._own_host:
             key, credentials = pulls.login(host, container)

@@ -80,6 +80,16 @@ def reference_of(image: Image) -> str:
     return str(Reference(parts.registry, parts.repository, parts.tag, parts.digest))
 
 
+async def secret_of(store: Store, image: Image) -> str | None:
+    """What opens the registry for pulls of an image: its own secret, else that of the oldest entry
+    that describes it."""
+    if image.secret is not None:
+        return image.secret
+    where = {"reference": reference_of(image), "secret": {"$gt": ""}, **_UNDELETED}
+    found = await store.find(CatalogEntry, org=image.org, where=where, sort=[("pk", 1)], limit=1)
+    return found[0].secret if found else None
+
+
 async def users_of(store: Store, entry: CatalogEntry) -> list[str]:
     """What runs, deployments and imported containers of the image of an entry, in words."""
     images = await store.find(Image, org=entry.org, where=_images_of(entry), sort=())

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import topology
 from pipeline.adapters.http import faults
 from pipeline.adapters.registry.client import RegistryClient
+from pipeline.catalog.gates import secret_of
 from pipeline.errors import (
     BusUnavailable,
     LostRace,
@@ -106,23 +107,21 @@ class Validation:
 
     async def _resolve(self, image: Image) -> ResolvedImage:
         parts = references.parse(image.reference)
-        credentials = None
+        credentials, secret = None, await secret_of(self._records.store, image)
         try:
             async with asyncio.timeout(self._remaining_s(image)):
                 parts, credentials = await self._own.claim(image.org, parts)
-                if credentials is None and image.secret is not None:
+                if credentials is None and secret is not None:
                     credentials = await self._secrets.credentials_for(
-                        image.org, image.secret, parts.registry
+                        image.org, secret, parts.registry
                     )
                 return await self._registry.resolve(
                     parts, platform=image.requested_platform, credentials=credentials
                 )
         except RegistryDenied as error:
-            if image.secret is None or (credentials is not None and credentials.token):
+            if secret is None or (credentials is not None and credentials.token):
                 raise
-            raise await self._secrets.blamed(
-                image.org, image.secret, parts.registry, error
-            ) from error
+            raise await self._secrets.blamed(image.org, secret, parts.registry, error) from error
 
     async def _tell_retry(self, image: Image, error: YardError) -> None:
         """Whoever waits for the image reads at the first failure why it takes long."""

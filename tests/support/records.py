@@ -11,6 +11,7 @@ from schemas.deployment import Deployment, Template
 from schemas.image import Image, Platform, ReferenceParts
 from schemas.message import Message
 from schemas.node import Gpu, Inventory, Node
+from schemas.registries.catalog import CatalogEntry
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ORG = "acme"
@@ -98,6 +99,18 @@ def node(name: str = "node-1", *gpus: Gpu, at: datetime = AT, **values: Any) -> 
         "agent_started_at": at,
     }
     return Node(created_at=at, updated_at=at, **given | values)
+
+
+def catalog_entry(*, at: datetime = AT, org: str = ORG, **values: Any) -> CatalogEntry:
+    """Of an image that runs on CPUs."""
+    given: dict[str, Any] = {
+        **{"pk": 1, "name": "model", "version": "1"},
+        **{"url": "registry.test/model:1", "registry_url": "registry.test"},
+        **dict.fromkeys(("cuda_version", "framework", "domain", "licence"), 1),
+        **{"tasks": [], "cpu": True, "reference": "registry.test/model:1", "changed_at": at},
+    }
+    given |= values
+    return CatalogEntry(uuid=str(given["pk"]), org=org, created_at=at, updated_at=at, **given)
 
 
 def message(id: str = "m1", *, at: datetime = AT) -> Message:

@@ -1,4 +1,4 @@
-"""What workers find out about images of the catalogue, what uses them, and where they can run."""
+"""What workers find out about images of the catalogue."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
-from pipeline.bootstrap.control_plane import Services as Yard
-from schemas.container import Container
 from schemas.image import Image
-from schemas.node import Node
-from schemas.states import ContainerStatus
+from schemas.registries.catalog import CatalogEntry
+from schemas.states import ImageStatus
 from tests.support import records as made
+from tests.support.engines.engine import free_port
 from tests.support.events import stored_events
 from tests.support.registries.catalog_door import CatalogDoor
 from tests.support.registries.locked_registry import PASSWORD, USER
+from tests.support.waiting import eventually
 
 SETTLED = {"READY", "FAILED"}
 LOGIN = {"registry_username": USER, "registry_password": PASSWORD}
@@ -61,110 +59,90 @@ async def test_an_image_is_proved_with_the_credentials_of_its_entry(
     assert not any(PASSWORD.encode() in event.data for event in told)
 
 
-@pytest.fixture
-async def used(door: CatalogDoor, yard: Yard) -> tuple[int, Image]:
-    """An entry, and an image with its reference."""
-    reference = "registry.test:5000/team/used:1"
-    pk = (await door.create(url=reference, registry_url="registry.test"))["pk"]
-    image = made.image(
-        org=door.org,
-        reference=reference,
-        status="READY",
-        parts={"registry": "registry.test:5000", "repository": "team/used", "tag": "1"},
-    )
-    await yard.records.store.insert(image)
-    return pk, image
-
-
-async def test_what_uses_an_image_keeps_it_in_the_catalogue(
-    door: CatalogDoor, yard: Yard, used: tuple[int, Image]
+async def test_an_image_of_the_same_reference_is_proved_with_the_credentials_of_the_entry(
+    door: CatalogDoor, others: CatalogDoor, locked_host: str
 ) -> None:
-    pk, image = used
-    store = yard.records.store
-    container = made.container(
-        org=door.org, image=image.uuid, status=ContainerStatus.RUNNING, name="busy"
-    )
-    await store.insert(container)
-    status, told = await door.refusal("DELETE", f"/docker/{pk}")
-    assert (status, list(told)) == (409, ["detail"])
-    assert "container busy" in told["detail"]
-    assert (await door.call("GET", f"/docker/{pk}")).status_code == 200
-    await store.delete(Container, container.uuid, org=door.org)
-    assert (await door.call("DELETE", f"/docker/{pk}")).status_code == 204
+    url = f"{locked_host}/team/model:1"
+    pk = (await door.create(url=url, registry_url=locked_host, **LOGIN))["pk"]
+    assert (await validated(door, pk))["status"] == "READY"
+    assert await proved(door, url) == ImageStatus.READY
+    assert await proved(others, url) == ImageStatus.FAILED
 
 
-async def test_a_launch_and_a_removal_exclude_each_other(
-    door: CatalogDoor, yard: Yard, used: tuple[int, Image]
+async def proved(door: CatalogDoor, url: str) -> str:
+    """The status of an image that somebody brings without a secret."""
+    made = (await door.http.post("/yard/v1/images", json={"reference": url})).json()
+    shown: dict[str, Any] = {}
+
+    async def is_over() -> bool:
+        shown.update((await door.http.get(f"/yard/v1/images/{made['uuid']}")).json())
+        return bool(shown["status"] in SETTLED)
+
+    await eventually(is_over, timeout_s=60)
+    return str(shown["status"])
+
+
+async def test_a_registry_that_cannot_be_reached_is_asked_again_later_each_time(
+    door: CatalogDoor, locked_host: str
 ) -> None:
-    pk, image = used
-    launched, removed = await asyncio.gather(
-        door.http.post("/yard/v1/containers", json={"image": image.uuid}),
-        door.call("DELETE", f"/docker/{pk}"),
-    )
-    assert (launched.status_code, removed.status_code) != (202, 204) or (
-        # It was removed before the launch began.
-        await yard.records.store.get(Container, launched.json()["uuid"], org=door.org)
-    ).spec.gpus == 0
+    nobody = f"127.0.0.1:{free_port()}"
+    pk = (await door.create(url=f"{nobody}/team/model:1", registry_url=nobody))["pk"]
+    seen: set[str | None] = {None}
+    for attempt, wait_s in ((1, 30), (2, 60), (3, 120)):
+        await give_up_on_image(door, pk, seen)
+        found = await validated(door, pk)
+        assert (found["status"], found["code"]) == ("FAILED", "unreachable")
+        assert nobody in found["detail"]
+        entry = await stored(door, pk)
+        assert entry.validation.checked_at is not None
+        assert entry.attempts == attempt
+        assert entry.retry_at == entry.validation.checked_at + timedelta(seconds=wait_s)
+        await door.services.catalog.validation.sweep()
+        assert (await stored(door, pk)).retry_at == entry.retry_at
+        await written(door, pk, retry_at=door.services.records.clock() - timedelta(seconds=1))
+        await door.services.catalog.validation.sweep()
+    right = {"url": f"{locked_host}/team/model:1", "registry_url": locked_host, **LOGIN}
+    answer = await door.call("PATCH", f"/docker/{pk}", json=right)
+    assert answer.headers["etag"] == '"2"'
+    assert (await validated(door, pk, 2))["status"] == "READY"
+    assert (await stored(door, pk)).retry_at is None
 
 
-async def test_a_launch_that_contradicts_its_entry_is_refused(
-    door: CatalogDoor, used: tuple[int, Image]
-) -> None:
-    pk, image = used
-    asked = {"image": image.uuid, "gpus": 0}
-    answer = await door.http.post("/yard/v1/containers", json=asked)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "gpus")
-    await door.call("PATCH", f"/docker/{pk}", json={"cpu": True})
-    answer = await door.http.post("/yard/v1/containers", json=asked | {"gpus": 1})
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "gpus")
+async def give_up_on_image(door: CatalogDoor, pk: int, seen: set[str | None]) -> None:
+    """Whoever brings an image waits a minute for its registry: that minute is over for the next
+    one that is brought for the entry."""
+
+    async def is_brought() -> bool:
+        return (await stored(door, pk)).image not in seen
+
+    await eventually(is_brought, timeout_s=60)
+    seen.add(image := (await stored(door, pk)).image)
+    long_ago = {"$set": {"created_at": door.services.records.clock() - timedelta(hours=1)}}
+    store = door.services.records.store
+    assert await store.update(Image, str(image), org=door.org, guard={}, update=long_ago)
 
 
-async def test_nodes_are_told_with_every_reason_against_them(
-    door: CatalogDoor, yard: Yard, used: tuple[int, Image]
-) -> None:
-    pk, image = used
-    later = yard.records.clock() + timedelta(days=1)
-    nodes = {
-        name: made.node(f"{name}-{door.org}", *gpus, at=later, org=yard.settings.org)
-        for name, gpus in (
-            ("good", [made.gpu("GPU-1", compute_capability="8.0")]),
-            ("old", [made.gpu("GPU-1", compute_capability="7.0")]),
-            ("bare", []),
-        )
-    }
-    nodes["old"].inventory.driver = "515.65.01"
-    nodes["good"].inventory.driver = "520.61.5"
-    nodes["bare"].inventory.driver = None
-    store = yard.records.store
-    try:
-        for node in nodes.values():
-            await store.insert(node)
-        codes = await told_of(door, f"/yard/v1/catalog/{pk}/nodes", nodes)
-        assert codes == {
-            "good": [],
-            "old": ["compute_capability_too_low", "driver_too_old"],
-            "bare": ["driver_unknown", "no_gpu"],
-        }
-        assert await told_of(door, f"/yard/v1/images/{image.uuid}/nodes", nodes) == codes
-        await door.call("PATCH", f"/docker/{pk}", json={"cpu": True})
-        shown = (await door.http.get(f"/yard/v1/catalog/{pk}/nodes")).json()
-        needless = dict.fromkeys(("cuda_version", "min_driver_version", "min_compute_capability"))
-        assert shown["requirements"] == {"gpu": False, **needless}
-        eligible = await told_of(door, f"/yard/v1/catalog/{pk}/nodes", nodes)
-        assert list(eligible.values()) == [[], [], []]
-    finally:
-        for node in nodes.values():
-            await store.delete(Node, node.uuid, org=node.org)
+async def stored(door: CatalogDoor, pk: int) -> CatalogEntry:
+    return await door.services.records.store.get(CatalogEntry, str(pk), org=door.org)
 
 
-async def told_of(door: CatalogDoor, path: str, nodes: dict[str, Node]) -> dict[str, list[str]]:
-    """Codes of the reasons, by the names of these nodes."""
-    answer = await door.http.get(path)
-    assert answer.status_code == 200, answer.text
-    found = {each["id"]: each for each in answer.json()["nodes"]}
-    for each in found.values():
-        assert each["eligible"] is (not each["reasons"])
-    return {
-        name: sorted({reason["code"] for reason in found[node.uuid]["reasons"]})
-        for name, node in nodes.items()
-    }
+async def written(door: CatalogDoor, pk: int, **values: Any) -> None:
+    update = {"$set": values}
+    store = door.services.records.store
+    assert await store.update(CatalogEntry, str(pk), org=door.org, guard={}, update=update)
+
+
+async def test_what_is_found_out_about_an_older_revision_is_dropped(door: CatalogDoor) -> None:
+    pk = (await door.create())["pk"]
+    await validated(door, pk)
+    older = made.image(org=door.org, status="READY", catalog=pk)
+    await door.services.records.store.insert(older)
+    await written(door, pk, image=older.uuid)
+    await door.call("PATCH", f"/docker/{pk}", json={"url": "x y"})
+    newer = await validated(door, pk, 2)
+    await door.services.catalog.validation.validate(door.org, str(pk), edition=1)
+    # Another image was brought for the new revision.
+    await written(door, pk, image="another")
+    await door.services.catalog.validation.settle(door.org, str(pk), older.uuid)
+    assert await validated(door, pk, 2) == newer
+    assert await door.kinds(pk) == ["created", "validated", "updated", "validated"]

@@ -12,10 +12,12 @@ import pytest
 from pipeline.adapters.store.store import Store
 from pipeline.agent import machine
 from pipeline.agent.machine import HostPorts
+from pipeline.catalog.gates import reference_of
 from pipeline.containers import engine_plan
 from pipeline.errors import Fenced, LostRace, PullFailed
 from schemas.container import Container, PortBinding, PortSpec
 from schemas.states import ContainerStatus as Status
+from tests.support import records as made
 from tests.support.engines.freed import nothing_is_leased
 from tests.support.engines.node_rig import NodeRig, node_rig
 from tests.support.processes import any_free
@@ -292,6 +294,17 @@ async def test_a_secret_that_is_gone_fails_the_container_with_the_reason(rig: No
     failed = await rig.record(container)
     assert failed.status is Status.FAILED
     assert "no-such-secret" in (failed.reason or "")
+
+
+async def test_an_image_without_a_secret_is_pulled_with_that_of_its_entry_in_the_catalogue(
+    rig: NodeRig,
+) -> None:
+    image = await rig.image()
+    container = await rig.run(image)
+    entry = made.catalog_entry(org=image.org, reference=reference_of(image), secret="entry-s-own")
+    await rig.store.insert(entry)
+    assert not await rig.hand_over()
+    assert "entry-s-own" in ((await rig.record(container)).reason or "")
 
 
 async def test_an_agent_that_lost_its_launch_meanwhile_fails_nobody(rig: NodeRig) -> None:
