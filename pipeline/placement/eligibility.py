@@ -267,7 +267,9 @@ def _unmet_by_all(request: ResourceRequest, devices: Sequence[Gpu], node: Node) 
             return
     nearest, gpu = min(unmet, key=lambda each: (len(each[0]), _weakness(each[1])))
     for condition in dict.fromkeys(nearest):
-        yield _shortcoming(condition, node, gpu)
+        # Where there is no GPU, that says it of what one would have to be.
+        if gpu is not None or condition.name in ("cuda", "driver"):
+            yield _shortcoming(condition, node, gpu)
 
 
 def _weakness(gpu: Gpu | None) -> tuple[int, ...]:
