@@ -33,7 +33,7 @@ PK_MAX: Final = 2**63 - 1
 OFFSET_MAX: Final = 2**53
 LIMIT_MAX: Final = 2**31 - 1
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
-_NODE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_NODE = re.compile(r"[+-]?[0-9]{1,100}", re.ASCII)
 _CHARSETS: Final = {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "utf-16"}
 
 

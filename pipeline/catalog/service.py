@@ -86,7 +86,7 @@ class Catalog:
 
     async def called(self, caller: Principal, text: str) -> CatalogEntry:
         """By the digits of its key. Raises NotFound."""
-        pk = fields.key(text)
+        pk = fields.key(text) if text.isdigit() else None
         if pk is None:
             raise _missing()
         return await self.get(caller, pk)

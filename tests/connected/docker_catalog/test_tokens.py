@@ -6,8 +6,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from pipeline.access.sessions import LoginThrottle
 from pipeline.catalog.fields import BLANK, NULL, REQUIRED
-from schemas.access import Role
+from pipeline.settings import Settings
+from schemas.access import Role, User
 from tests.support.registries.catalog_door import CatalogDoor
 from tests.support.registries.registry_door import anonymous
 from tests.support.tenants import PASSWORD, Tenant
@@ -85,6 +87,44 @@ async def test_a_disabled_account_is_told_so(
         assert (await door.http.patch(path, json={"active": False})).status_code == 200
         headers = {"Authorization": f"Bearer {pair['access']}"}
         assert message(await http.post("/v1/docker/list", headers=headers)) == "user_inactive"
+
+
+async def test_a_user_who_is_gone_is_told_so(
+    app: FastAPI, door: CatalogDoor, login: dict[str, str]
+) -> None:
+    async with anonymous(app) as http:
+        pair = (await http.post("/v1/auth/obtain", json=login)).json()
+        user = (await door.http.get("/yard/v1/users/ada")).json()["uuid"]
+        await door.services.records.store.delete(User, user, org=door.org)
+        answer = await http.post("/v1/auth/refresh", json={"refresh": pair["refresh"]})
+        assert message(answer) == "user_not_found"
+
+
+async def test_thirty_wrong_passwords_a_minute_are_answered_and_the_next_one_waits(
+    app: FastAPI, door: CatalogDoor, login: dict[str, str]
+) -> None:
+    # Each wrong password costs a while of work: all but one are only counted.
+    yard = door.services
+    throttle = LoginThrottle(
+        yard.access.sessions.windows,
+        yard.records.clock,
+        per_account=Settings().login_failures_per_minute,
+        per_address=1000,
+    )
+    for _ in range(29):
+        await throttle.take(door.org, "ada", "127.0.0.1")
+    wrong = login | {"password": "wrong"}
+    async with anonymous(app) as http:
+        assert (await http.post("/v1/auth/obtain", json=wrong)).status_code == 401
+        answer = await http.post("/v1/auth/obtain", json=wrong)
+        assert (answer.status_code, list(answer.json())) == (429, ["detail"])
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert (await door.call("POST", "/docker/list")).status_code == 200
+
+
+async def test_tokens_live_five_minutes_and_eight_hours() -> None:
+    defaults = Settings()
+    assert (defaults.access_token_s, defaults.refresh_token_s) == (300, 8 * 3600)
 
 
 async def test_pages_of_other_origins_may_call_it(app: FastAPI, door: CatalogDoor) -> None:

@@ -10,9 +10,15 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from pipeline import topology
+from pipeline.adapters.bus.reading import StoredEvent
 from pipeline.bootstrap.control_plane import Services
 from schemas.access import Role
+from schemas.message import Message
+from schemas.registries.catalog import CatalogEntry
+from tests.support.events import stored_events
 from tests.support.registries.registry_door import client
+from tests.support.waiting import eventually
 
 
 class CatalogDoor:
@@ -49,6 +55,53 @@ class CatalogDoor:
         answer = await self.call("POST", f"/{table}/list", json=body)
         assert answer.status_code == 200, answer.text
         return [each["name" if table == "docker" else "pk"] for each in answer.json()]
+
+    async def send(self, verb: str, data: dict[str, Any], *, id: str | None = None) -> str:
+        """A command by queue. Its id."""
+        command = Message(
+            id=id or uuid.uuid4().hex,
+            subject=topology.command(self.org, CatalogEntry.resource, verb),
+            type=f"modelyard.cmd.catalog.{verb}",
+            source="ci",
+            time=self.services.records.clock(),
+            data=data,
+        )
+        # Another message id than before, so that the broker does not drop a repeat.
+        headers = command.headers() | {"Nats-Msg-Id": uuid.uuid4().hex}
+        await self.services.bus.publish_raw(command.subject, command.body(), headers)
+        return command.id
+
+    async def told(self, cause: str) -> list[StoredEvent]:
+        """Events that followed from a command, once there is one, oldest first."""
+
+        async def found() -> list[StoredEvent]:
+            return [
+                event
+                async for event in stored_events(self.services.bus, self.org)
+                if event.headers.get("ce-causationid") == cause
+            ]
+
+        await eventually(found, timeout_s=60)
+        return await found()
+
+    async def idle(self) -> None:
+        """Until every command of the organisation is done."""
+        bus, subject = self.services.bus, f"yard.cmd.{self.org}.>"
+
+        async def is_idle() -> bool:
+            left = await bus.read_batch(topology.COMMANDS.name, after=0, subject=subject)
+            return not left.messages
+
+        await eventually(is_idle, timeout_s=60)
+
+    async def kinds(self, pk: int) -> list[str]:
+        """Of all events about an image, oldest first."""
+        about = f"yard.evt.{self.org}.catalog.{pk}."
+        return [
+            event.subject.removeprefix(about)
+            async for event in stored_events(self.services.bus, self.org)
+            if event.subject.startswith(about)
+        ]
 
     async def refusal(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         answer = await self.call(method, path, **options)
