@@ -124,8 +124,8 @@ def new_key() -> None:
 @app.command("rotate-key")
 def rotate_key() -> None:
     """Seal everything with the first key of MODELYARD_ENCRYPTION_KEYS, which the server was
-    started with: secrets, what signs for webhooks, passwords of the catalogue. The keys after it can
-    go when nothing was unreadable; dead letters from before then cannot be sent again. Can be
+    started with: secrets, what signs for webhooks, passwords of the catalogue. The keys after it
+    can go when nothing was unreadable; dead letters from before then cannot be sent again. Can be
     repeated.
 
     For instance: modelyard secrets rotate-key
