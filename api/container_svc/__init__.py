@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from api.container_svc import answers, containers, login, logs, nodes, system
+from api.container_svc import answers, builds, containers, login, logs, nodes, system
 from api.http.problem_details import ErrorRenderers
 
 PREFIXES = (nodes.PREFIX, login.PREFIX)
@@ -13,7 +13,7 @@ OPEN_TO_OTHER_ORIGINS = PREFIXES
 
 
 def mount(app: FastAPI, renderers: ErrorRenderers) -> None:
-    for router in (containers.router, logs.router, system.router, login.router):
+    for router in (containers.router, builds.router, logs.router, system.router, login.router):
         app.include_router(router)
     for prefix in PREFIXES:
         renderers.register(prefix, answers.render)

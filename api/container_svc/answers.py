@@ -65,9 +65,11 @@ def _without_nulls(value: Any) -> Any:
 _CLASSES: Final[Mapping[str, type[YardError]]] = {kind.code: kind for kind in errors.every_error()}
 
 
-def unsuccessful(code: str | None, message: str) -> YardError:
+def unsuccessful(
+    code: str | None, message: str, *, otherwise: type[YardError] = errors.EngineError
+) -> YardError:
     """The error for what was asked for and came to nothing, by the code that its record keeps."""
-    kind = _CLASSES.get(code or "", errors.EngineError)
+    kind = _CLASSES.get(code or "", otherwise)
     return kind(message, came_to_nothing=True)
 
 

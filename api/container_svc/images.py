@@ -15,6 +15,7 @@ from schemas.image import Image, ImageSpec
 from schemas.node import Node
 from schemas.states import ImageStatus, NodeStatus
 
+LATEST = ":latest"
 _SETTLED = frozenset({ImageStatus.READY, ImageStatus.FAILED, ImageStatus.DELETED})
 
 
@@ -63,11 +64,21 @@ async def _proved(
 
 
 async def _known(waiting: Waiting, reference: str, secret: str | None) -> Image | None:
-    try:
-        found = await waiting.services.images.service.find(waiting.caller, reference)
-    except NotFound:
-        return None
-    return found if secret is None or found.secret == secret else None
+    for name in spellings(reference):
+        try:
+            found = await waiting.services.images.service.find(waiting.caller, name)
+        except NotFound:
+            continue
+        return found if secret is None or found.secret == secret else None
+    return None
+
+
+def spellings(reference: str) -> list[str]:
+    """With and without the tag that engines add: a build may have been called either way."""
+    if reference.endswith(LATEST):
+        return [reference, reference.removesuffix(LATEST)]
+    is_tagged = ":" in reference.rpartition("/")[2] or "@" in reference
+    return [reference] if is_tagged else [reference, reference + LATEST]
 
 
 async def _secret(waiting: Waiting, wanted: str) -> str | None:

@@ -10,10 +10,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from api.container_svc import builds
 from api.container_svc.answers import failures, json_answer
 from api.container_svc.containers import DONE, Viewer
 from api.container_svc.nodes import PREFIX, NodeId, known_nodes, node_of
 from api.http.auth import GuardedRoute, ServicesDep
+from pipeline.bootstrap.control_plane import Services
 from pipeline.errors import (
     AddressRefused,
     EngineUnavailable,
@@ -22,13 +24,14 @@ from pipeline.errors import (
     NotFound,
     RegistryUnavailable,
 )
+from schemas.access import Principal
 from schemas.container import Container
 from schemas.node import Node
-from schemas.states import ContainerStatus, NodeStatus
+from schemas.states import BuildStatus, ContainerStatus, NodeStatus
 
 router = APIRouter(prefix=PREFIX, tags=["container service"], route_class=GuardedRoute)
 
-_OPERATION = re.compile(r"(run|stop|remove|restart)-([0-9a-f-]{36})")
+_OPERATION = re.compile(r"(run|stop|remove|restart|build)-([0-9a-f-]{36})")
 _BROKEN = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -121,11 +124,24 @@ def _decoded(request: Request) -> str:
 @router.get("/operations/{operationId}", responses={200: {"model": Operation}, **failures(404)})
 async def get_operation(operationId: str, caller: Viewer, services: ServicesDep) -> Response:
     """What became of what took longer than its answer could wait."""
-    parts = _OPERATION.fullmatch(operationId)
-    found = await services.containers.finder.recall(caller, parts[2]) if parts else None
-    if parts is None or found is None:
-        raise NotFound(f"There is no operation {operationId[:255]}.")
-    return json_answer(_operation(operationId, parts[1], found))
+    if parts := _OPERATION.fullmatch(operationId):
+        kind, uuid = parts.groups()
+        if kind == builds.KIND:
+            return json_answer(
+                {"id": operationId, "kind": kind} | await _build(services, caller, uuid)
+            )
+        if found := await services.containers.finder.recall(caller, uuid):
+            return json_answer(_operation(operationId, kind, found))
+    raise NotFound(f"There is no operation {operationId[:255]}.")
+
+
+async def _build(services: Services, caller: Principal, uuid: str) -> dict[str, Any]:
+    build = await services.builds.service.get(caller, uuid)
+    if build.status is BuildStatus.FAILED:
+        return {"status": "failed", "error": builds.failure_of(build).message}
+    if build.status is not BuildStatus.DONE:
+        return {"status": "running"}
+    return {"status": "succeeded", "result": {"image": build.name}}
 
 
 def _operation(id: str, kind: str, container: Container) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Generic, Self, TypeVar
 
@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.http.middleware import HEAD_OF_GET
 from pipeline import concurrency
+from pipeline.events import sse
 
 T = TypeVar("T")
 
@@ -76,6 +77,24 @@ HEADERS = {
     # Logs are what strangers wrote: never to be taken for a page.
     "X-Content-Type-Options": "nosniff",
 }
+
+
+HEARTBEAT_S = 15.0
+
+
+async def frames(
+    pump: Pump[T], frame: Callable[[T], bytes], end: Callable[[], Awaitable[bytes]]
+) -> AsyncGenerator[bytes]:
+    """Server-Sent Events of what is read, with a comment in every silence; `end` is asked for the
+    last one, unless it is the server that stops: then that is `bye`."""
+    while not pump.ended:
+        items = await pump.take(HEARTBEAT_S)
+        if items or not pump.ended:
+            yield b"".join(map(frame, items)) or b": still here\n\n"
+    if pump.cut:
+        yield sse.control_frame("bye", {"reason": "The server is stopping."})
+    else:
+        yield await end()
 
 
 class BrokenOff(Exception):

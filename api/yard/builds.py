@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ from api.http.answers import (
 from api.http.auth import GuardedRoute, HubDep, ServicesDep, needs
 from api.http.bodies import archive_body, is_archive, streams_body
 from api.http.problem_details import problems
-from api.http.streams import EVENT_STREAM, Pump, Stream
+from api.http.streams import EVENT_STREAM, HEARTBEAT_S, Pump, Stream, frames
 from api.yard.views import BuildView, build_json
 from pipeline.builds.specs import ACTIVE
 from pipeline.errors import InvalidInput
@@ -41,7 +41,6 @@ from schemas.image import Build, BuildSpec
 from schemas.states import BuildStatus
 
 PREFIX = "/yard/v1/builds"
-HEARTBEAT_S = 15.0
 TEXT = "text/plain"
 
 
@@ -215,8 +214,8 @@ async def read_output(
         pump = await stack.enter_async_context(Pump(texts, request.app.state.draining))
         if EVENT_STREAM not in (accept or ""):
             return Stream(_text(pump), f"{TEXT}; charset=utf-8", held=stack.pop_all())
-        over = partial(yard.builds.service.get, caller, uuid)
-        return Stream(_events(pump, over, caller), EVENT_STREAM, held=stack.pop_all())
+        end = partial(_end, partial(yard.builds.service.get, caller, uuid))
+        return Stream(frames(pump, _event, end), EVENT_STREAM, held=stack.pop_all())
 
 
 async def _text(pump: Pump[str]) -> AsyncGenerator[bytes]:
@@ -225,19 +224,15 @@ async def _text(pump: Pump[str]) -> AsyncGenerator[bytes]:
             yield "".join(texts).encode()
 
 
-async def _events(pump: Pump[str], over: Any, caller: Principal) -> AsyncGenerator[bytes]:
-    while not pump.ended:
-        texts = await pump.take(HEARTBEAT_S)
-        frames = [sse.control_frame("output", {"text": text}) for text in texts]
-        if frames or not pump.ended:
-            yield b"".join(frames) or b": still here\n\n"
-    if pump.cut:
-        yield sse.control_frame("bye", {"reason": "The server is stopping."})
-        return
-    build = await over()
+def _event(text: str) -> bytes:
+    return sse.control_frame("output", {"text": text})
+
+
+async def _end(load: Callable[[], Awaitable[Build]]) -> bytes:
+    build = await load()
     shown = {"id": build.uuid, "image": build.image, "reason": build.reason, "code": build.code}
     name = "done" if build.status is BuildStatus.DONE else "failed"
-    yield sse.control_frame(name, {**shown, "last_lines": build.last_lines})
+    return sse.control_frame(name, {**shown, "last_lines": build.last_lines})
 
 
 def _spec_of(request: Request, args: list[str]) -> BuildSpec:

@@ -161,6 +161,8 @@ def unpack(archive: Path, into: Path) -> None:
 
 def _extract(tar: tarfile.TarFile, entry: tarfile.TarInfo, root: Path) -> None:
     path = root / files.inside(entry.name)
+    if path == root:
+        return  # the folder itself, as `tar -C context -c .` names it
     _require_within(root, path.parent)
     if entry.isdir():
         path.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,15 @@ def test_what_was_sent_lies_in_the_folder_without_special_bits(tmp_path: Path) -
     assert (tmp_path / "into/a/run").stat().st_mode & 0o7777 == 0o755
 
 
+def test_the_folder_itself_may_be_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text("FROM scratch\n")
+    sent = tmp_path / "context.tar"
+    subprocess.run(["tar", "-C", tmp_path / "context", "-cf", sent, "."], check=True)
+    unpack(sent, tmp_path / "into")
+    assert read_dockerfile(tmp_path / "into", "Dockerfile") == "FROM scratch\n"
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -186,6 +195,12 @@ async def test_a_repository_is_fetched_at_the_branch_that_is_wanted(
         context = await cloned(repository, ref, tmp_path / branch)
         assert read_dockerfile(context, "Dockerfile") == f"FROM scratch # {branch}\n"
         assert not (context / ".git").exists()
+
+
+async def test_a_node_without_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildFailed, match="no git"):
+        await cloned("https://localhost/a.git", None, tmp_path / "a")
 
 
 async def test_what_cannot_be_fetched_is_told(repository: str, tmp_path: Path) -> None:

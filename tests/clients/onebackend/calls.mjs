@@ -11,9 +11,13 @@ const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const asked = JSON.parse((await lines.next()).value);
 
 const users = new UserSvcApi(new Configuration({ basePath: asked.url }));
-const { token } = await users.login({ body: asked.login });
-const apiKey = `Bearer ${token.token}`;
-const containers = new ContainerSvcApi(new Configuration({ basePath: asked.url, apiKey }));
+const logged = async login => {
+  const { token } = await users.login({ body: login });
+  const apiKey = `Bearer ${token.token}`;
+  return new ContainerSvcApi(new Configuration({ basePath: asked.url, apiKey }));
+};
+const containers = await logged(asked.login);
+const builders = await logged(asked.builder);
 
 const status = async call => {
   try {
@@ -39,6 +43,10 @@ const said = {
   stopped: await containers.stopContainer({ body: { name } }),
   runsStill: await containers.containerIsRunning({ name }),
   unknown: await status(containers.stopContainer({ body: { name: "nobody" } })),
+  denied: await status(containers.buildImage({ body: asked.build })),
+  built: await builders.buildImage({ body: asked.build }),
+  ofBuild: await builders.imagePullable({ imageName: asked.build.name }),
+  elsewhere: await status(builders.buildImage({ body: { name: "a", contextPath: "/etc" } })),
   bad: await status(containers.runContainer({ body: { image: "" } })),
 };
 console.log(JSON.stringify(said));

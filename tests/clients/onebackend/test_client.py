@@ -1,4 +1,4 @@
-"""The unmodified `@1backend/client` runs, finds and stops containers."""
+"""The unmodified `@1backend/client` runs, finds and stops containers, and builds images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from schemas.access import Role
 from tests.connected.container_svc.conftest import opened, svc
+from tests.support.archives.contexts import folder
 from tests.support.http.serving import serving
 from tests.support.systems.service_yard import SERVED, Svc
 from tests.support.systems.whole_yard import WholeYard
@@ -35,12 +36,19 @@ async def url(opened: tuple[WholeYard, str, str]) -> AsyncIterator[str]:
         yield url
 
 
-async def test_the_client_runs_finds_and_stops_a_container(svc: Svc, url: str) -> None:
-    await Tenant(svc.yard.services.access, svc.yard.org).user(Role.SERVICE, name=svc.name)
+async def test_the_client_runs_finds_and_stops_a_container_and_builds_an_image(
+    svc: Svc, url: str
+) -> None:
+    builder, tenant = f"{svc.name}-builder", Tenant(svc.yard.services.access, svc.yard.org)
+    await tenant.user(Role.SERVICE, name=svc.name)
+    await tenant.user(Role.MEMBER, name=builder)
     registry = svc.image.partition("/")[0]
+    login = {"appHost": svc.yard.org, "password": PASSWORD}
     asked = {
         "url": url,
-        "login": {"appHost": svc.yard.org, "slug": svc.name, "password": PASSWORD},
+        "login": login | {"slug": svc.name},
+        "builder": login | {"slug": builder},
+        "build": {"name": svc.name, "contextPath": str(folder(svc.build_root() / svc.name))},
         "run": svc.spec(ports=[{"internal": SERVED}], labels=[{"key": "a", "value": "b"}]),
         "absent": f"{registry}/no/such:1",
     }
@@ -61,6 +69,8 @@ async def test_the_client_runs_finds_and_stops_a_container(svc: Svc, url: str) -
     assert (said["info"]["available"], said["host"]) == (True, {"host": "127.0.0.1"})
     assert (said["pullable"], said["absent"]) == ({"pullable": True}, {"pullable": False})
     assert said["stopped"] == {}
+    assert (said["denied"], said["elsewhere"]) == (401, 400)
+    assert (said["built"], said["ofBuild"]) == ({}, {"pullable": True})
     assert (said["unknown"], said["bad"]) == (404, 400)
 
 

@@ -9,26 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.builds import specs
+from tests.support.archives.contexts import BUSYBOX, context, shell
 from tests.support.archives.tars import Tar
 from tests.support.systems.whole_yard import WholeYard
 from tests.support.waiting import eventually
 
 TAR = {"Content-Type": "application/x-tar"}
-BUSYBOX = Path("/bin/busybox").read_bytes()
-
-
-def context(dockerfile: str, **files: bytes) -> bytes:
-    with Tar() as tar:
-        tar.add("Dockerfile", dockerfile.encode())
-        for name, content in files.items():
-            tar.add(name.replace("__", "/"), content, mode=0o755)
-    return tar.content
-
-
-def shell(*steps: str) -> bytes:
-    """A context of an image with a shell, and further steps."""
-    begin = ["FROM scratch", "COPY busybox /bin/sh", *steps]
-    return context("\n".join(begin), busybox=BUSYBOX)
 
 
 async def build(yard: WholeYard, content: bytes, *, wait: int = 60, **query: str) -> dict[str, Any]:

@@ -13,9 +13,18 @@ from tests.support.systems.whole_yard import WholeYard
 
 @pytest.fixture(scope="package")
 async def opened(
-    services: Services, mongo_url: str, registry_host: str, docker_host: str
+    services: Services,
+    mongo_url: str,
+    registry_host: str,
+    docker_host: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[WholeYard, str, str]]:
-    settings = {"asset_allow": "127.0.0.1"}
+    settings = {
+        "asset_allow": "127.0.0.1",
+        "state": tmp_path_factory.mktemp("state"),
+        "build_roots": str(tmp_path_factory.mktemp("contexts")),
+        "build_context_max_bytes": 16 * 2**20,
+    }
     async with service_yard(services, mongo_url, registry_host, docker_host, settings) as opened:
         yield opened
 

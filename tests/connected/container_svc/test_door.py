@@ -24,6 +24,8 @@ READS = [
 LOGS = [("GET", "/container/summary?name=a")]
 RUNS = [("PUT", "/container"), ("POST", "/container"), ("PUT", "/container/restart")]
 STOPS = [("PUT", "/container/stop"), ("PUT", "/container/remove")]
+BUILDS = [("PUT", "/image"), ("PUT", "/image/context?name=a")]
+ALL = [*READS, *LOGS, *RUNS, *STOPS, *BUILDS]
 
 
 async def test_a_login_gives_a_token_with_exactly_these_keys(svc: Svc) -> None:
@@ -51,7 +53,7 @@ async def test_a_login_gives_a_token_with_exactly_these_keys(svc: Svc) -> None:
         assert (await http.post("/user-svc/login", json={"slug": "a"})).status_code == 400
 
 
-@pytest.mark.parametrize(("method", "path"), [*READS, *LOGS, *RUNS, *STOPS])
+@pytest.mark.parametrize(("method", "path"), ALL)
 async def test_nothing_is_told_without_a_token(svc: Svc, method: str, path: str) -> None:
     async with anonymous(svc.yard.app) as http:
         for headers in ({}, {"Authorization": "Bearer nonsense"}):
@@ -66,6 +68,7 @@ async def test_nothing_is_told_without_a_token(svc: Svc, method: str, path: str)
 @pytest.mark.parametrize(
     ("role", "allowed"),
     [
+        (Role.MEMBER, ALL),
         (Role.VIEWER, [*READS, *LOGS]),
         (Role.SERVICE, [*READS, *LOGS, *RUNS, *STOPS]),
         (Role.NODE, READS),
@@ -73,7 +76,7 @@ async def test_nothing_is_told_without_a_token(svc: Svc, method: str, path: str)
 )
 async def test_roles_may_do_what_is_theirs(svc: Svc, role: Role, allowed: Any) -> None:
     async with await svc.as_role(role) as http:
-        for method, path in [*READS, *LOGS, *RUNS, *STOPS]:
+        for method, path in ALL:
             answer = await http.request(method, f"/container-svc{path}", content=b"{not JSON")
             assert (answer.status_code != 401) == ((method, path) in allowed), (role, path)
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -75,6 +76,11 @@ class Svc:
         answer = await self.ok("GET", "/container/is-running", params=query or {"name": self.name})
         assert answer.keys() == {"isRunning"}
         return bool(answer["isRunning"])
+
+    def build_root(self) -> Path:
+        """The folder below which builds find their contexts."""
+        (root,) = self.yard.settings.build_folders
+        return root
 
     async def as_role(self, role: Role) -> httpx.AsyncClient:
         return await client(self.yard.app, self.yard.org, role)
