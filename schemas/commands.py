@@ -31,6 +31,13 @@ class ContainerDelete(ById):
     """With what it kept in its volumes."""
 
 
+class ContainerReplace(ContainerSpec):
+    """An order to have a new container take the place of another."""
+
+    id: str
+    """Of the one that goes."""
+
+
 class DeploymentUpdate(DeploymentEdit):
     """A change to a deployment: what `DeploymentEdit` may say, or a number of replicas."""
 
@@ -184,6 +191,7 @@ COMMANDS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "container.stop": ById,
         "container.start": ById,
         "container.restart": ById,
+        "container.replace": ContainerReplace,
         "container.delete": ContainerDelete,
         "deployment.create": DeploymentSpec,
         "deployment.update": DeploymentUpdate,

@@ -73,7 +73,7 @@ class BuildRequest(Part):
     responses=_ANSWERS,
     openapi_extra=body_of({"name": "my-custom-service", "contextPath": "/srv/my-app"}),
 )
-async def build_service_image(
+async def build_image(
     request: Request, caller: Builder, services: ServicesDep, hub: HubDep, accept: Accept = None
 ) -> Response:
     """Build an image from a folder of a node, or a Git repository, and list it under its name."""
@@ -94,7 +94,7 @@ async def build_service_image(
     },
 )
 @streams_body
-async def build_service_image_from_context(
+async def build_sent_context(
     request: Request,
     caller: Builder,
     services: ServicesDep,

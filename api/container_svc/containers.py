@@ -242,7 +242,8 @@ async def _named(services: Services, caller: Principal, which: Which) -> Contain
         names=[] if which.id else [which.name],
     )
     page = await services.containers.finder.search(caller, search, limit=2)
-    found = [each for each in page.items if each.replaces is None]
+    # One that is to replace another counts once that is gone.
+    found = [each for each in page.items if each.replaces is None] or page.items
     if not found:
         await refuse_foreign(services, node, which.id or which.name)
         raise NotFound(f"There is no container {which.id or which.name}.")

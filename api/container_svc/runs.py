@@ -10,13 +10,13 @@ from api.container_svc import images, views
 from api.container_svc.answers import unsuccessful
 from api.container_svc.run_request import RunRequest, container_spec, names_of, spec_hash
 from api.container_svc.waiting import Waiting
+from pipeline.containers.observation import LAUNCHING, has_settled
 from pipeline.errors import AlreadyExists, Conflict, NoCapacity, StaleRevision
 from schemas.container import Container, ContainerSpec, Desired
 from schemas.node import Node
 from schemas.states import ContainerStatus as Status
 
 UP: Final = views.RUNNING | {Status.RESTARTING}
-LAUNCHING: Final = frozenset({Status.REQUESTED, Status.PLACED, Status.PULLING, Status.CREATED})
 BUSY_S: Final = 3.0
 """What a container that has just ended holds is free within this time."""
 FORGET_S: Final = 10.0
@@ -131,9 +131,9 @@ class Run:
 
     async def _outcome(self, asked: Container) -> Container:
         """Raises NoCapacity for one that waits for room, and Timeout."""
-        seen = await self._until(asked, lambda each: _is_settled(each) or _is_waiting(each))
+        seen = await self._until(asked, lambda each: has_settled(each) or _is_waiting(each))
         if _is_waiting(seen):
-            seen = await self._until(seen, _is_settled, wait_s=BUSY_S)
+            seen = await self._until(seen, has_settled, wait_s=BUSY_S)
         if _is_waiting(seen):
             raise NoCapacity(_why(seen))
         return seen
@@ -167,12 +167,6 @@ def _why(container: Container) -> str:
     refusals = sorted(container.refusals.items())
     told = [f"{node}: {', '.join(reasons)}" for node, reasons in refusals]
     return " ".join([container.reason or "It could not be started.", "; ".join(told)]).strip()
-
-
-def _is_settled(container: Container) -> bool:
-    if container.status is Status.DELETED or container.failure is not None:
-        return True
-    return container.status not in LAUNCHING and container.replaces is None
 
 
 def _is_waiting(container: Container) -> bool:

@@ -29,6 +29,7 @@ from api.http.answers import (
 from api.http.auth import GuardedRoute, HubDep, ServicesDep, needs
 from api.http.problem_details import problems
 from api.yard.views import ContainerView, container_json
+from pipeline.containers.observation import has_settled
 from pipeline.containers.usage import ContainerUse
 from pipeline.records.idempotency import id_for, new_id
 from schemas.access import Permission, Principal
@@ -151,6 +152,55 @@ async def get_container(
     """One container: where it runs, its ports, its GPUs, and the reason for its state."""
     container = await yard.containers.service.get(caller, uuid)
     return found(container, container_json(container, caller), if_none_match)
+
+
+@router.post(
+    "/{uuid}/replace",
+    status_code=202,
+    responses={
+        201: {"model": ContainerView, "description": "The outcome: in its place, or why not."},
+        202: {"model": ContainerView, "description": "Recorded; it is made beside the other one."},
+        **problems(400, 404, 409, 412, 413, 415, 422, 503),
+    },
+)
+async def replace_container(
+    uuid: str,
+    spec: Annotated[ContainerSpec, Body(openapi_examples=_EXAMPLES)],
+    caller: Runner,
+    yard: ServicesDep,
+    hub: HubDep,
+    key: Key = None,
+    if_match: IfMatch = None,
+    wait: Wait = 0,
+) -> Response:
+    """Have a new container take the place of this one, on its node and, unless it has another name,
+    by its name. It is made beside it; once it runs, and is healthy where it has a health check, the
+    old one goes. Whatever fails leaves the old one as it was, and nothing of the new one.
+
+    What both need at once (a host port, a GPU, a volume) the old one gives up just before the new
+    one starts. The answer is the new container.
+    """
+    service, finder = yard.containers.service, yard.containers.finder
+    key = key or new_id()
+    new = id_for(caller.org, Container.resource, key)
+    revision = await expected_revision(if_match, partial(service.get, caller, uuid))
+
+    async def load() -> Container:
+        seen = await finder.recall(caller, new)
+        return seen or await service.get(caller, new)
+
+    container = await waited(
+        hub,
+        caller,
+        Container,
+        new,
+        ask=partial(service.replace, caller, uuid, spec, key=key, revision=revision),
+        load=load,
+        is_settled=has_settled,
+        wait_s=min(wait, yard.settings.wait_max_s),
+    )
+    body = container_json(container, caller)
+    return created(container, body, router.prefix, settled=has_settled(container))
 
 
 @dataclass(frozen=True, slots=True)

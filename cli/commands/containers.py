@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 
 from cli.client import Client, Named, SeveralNamed, given
-from cli.commands.run import COLUMNS, ENDS, OVER, Timeout, pairs, run, until_it_runs
+from cli.commands.run import COLUMNS, ENDS, OVER, Timeout, pairs, replace, run, until_it_runs
 from cli.console import (
     FAILED,
     ID,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Run images and look after what runs.")
 app.command()(run)
+app.command()(replace)
 
 WAIT_S = 60
 

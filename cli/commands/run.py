@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import Client, given
+from cli.client import Client, Named, given
 from cli.console import (
     FAILED,
     ID,
@@ -227,6 +227,41 @@ def run(
         raise typer.Exit(FAILED)
     if container["status"] in ("FAILED", "LOST"):
         raise typer.Exit(FAILED)
+
+
+WAIT_MAX_S = 300
+
+
+@with_launch_options
+def replace(
+    launch: dict[str, Any],
+    container: Named,
+    image: str,
+    command: Annotated[list[str] | None, typer.Argument(help="Instead of the image's own.")] = None,
+    name: Annotated[str | None, typer.Option(help="Another name than the old one's.")] = None,
+    restart: Annotated[str, typer.Option(help="no, on-failure or always")] = "on-failure",
+    wait: Annotated[bool, typer.Option(help="Wait until it is in its place.")] = True,
+    as_json: AsJsonOrTable = False,
+) -> None:
+    """Have a new container take the place of one, on its node and by its name.
+
+    It is made beside it, and the old one goes once the new one runs, and is healthy if it has a
+    health check. Whatever fails leaves the old one as it was.
+
+    For instance: modelyard containers replace first model -p 8000:8080 --health-port 8080
+    """
+    client = Client()
+    spec = given(image=image, name=name, command=command or [], restart=restart, **launch)
+    path = client.path_to("containers", container) + "/replace"
+    params = given(wait=WAIT_MAX_S if wait else None)
+    made = client.call("POST", path, json=spec, params=params)
+    _print(made, as_json=as_json)
+    if not wait:
+        return
+    if made["status"] in OVER:
+        refuse("The old one stays as it was:", made["reason"] or "it came to nothing.", code=FAILED)
+    if made["replaces"] is not None:
+        refuse("It goes on without us:", "it has not taken its place yet.", code=FAILED)
 
 
 def _print(container: dict[str, Any], *, as_json: bool) -> None:

@@ -47,6 +47,13 @@ def is_up(record: Container) -> bool:
     return is_wanted(record) and record.status not in LAUNCHING
 
 
+def has_settled(record: Container) -> bool:
+    """Its launch came to its end, and so did what it does in place of another one."""
+    if record.status is Status.DELETED or record.failure is not None:
+        return True
+    return record.status not in LAUNCHING and record.replaces is None
+
+
 def is_unasked_end(record: Container, seen: EngineContainer | None) -> bool:
     """It does not run although its owner wants it to: `ended_by_itself` says what that means."""
     if seen is None or seen.running or seen.state == "created":

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from pipeline.catalog.gates import Gates
 from pipeline.catalog.requirements import Gate
 from pipeline.containers import specs
-from pipeline.containers.changes import (
-    OFF_NODE,
-    VERBS,
-    moved,
-    node_order,
-    place_again,
-    restart_at_once,
-)
+from pipeline.containers.changes import place_again, restart_at_once
 from pipeline.containers.observation import OVER
+from pipeline.containers.owner_requests import (
+    AFRESH,
+    NOT_THERE,
+    UP,
+    ask_for,
+    is_asked,
+    refuse_ending,
+    refuse_irreplaceable,
+)
 from pipeline.containers.volumes import Volumes
-from pipeline.errors import AlreadyExists, Conflict, InvalidInput, NotFound, YardError
+from pipeline.errors import AlreadyExists, InvalidInput, NotFound, YardError
 from pipeline.images.service import Images
 from pipeline.nodes.leases import Leases
 from pipeline.organisations.quotas import Quotas
@@ -118,19 +119,25 @@ class Containers:
         *,
         key: str | None = None,
         spec_hash: str | None = None,
+        revision: int | None = None,
     ) -> Container:
         """Have a new container take the place of this one, on its node: it is made beside it, and
         once it runs, and is healthy where it has a probe, the old one goes. Whatever fails leaves
-        the old one as it was.
+        the old one as it was, and nothing of the new one.
 
         What both need at once (a host port, a GPU, a volume) the old one gives up just before the
-        new one starts. Idempotent per `key`; `spec_hash` as in `run`. Raises as `run`, and
-        Conflict for one that is under way itself, being replaced, or a replica.
+        new one starts. Without a name it has that of the old one. Idempotent per `key`; `spec_hash`
+        as in `run`. Raises as `run`, StaleRevision, and Conflict for one that is under way itself,
+        being replaced, or a replica.
         """
-        old = await self.get(caller, uuid)
-        _refuse_irreplaceable(old)
+        old = await self._store.get(Container, uuid, org=caller.org)
         new = id_for(caller.org, Container.resource, key)
         spec = spec.model_copy(update={"name": spec.name or old.name})
+        if key and (earlier := await self._store.find_by_id(Container, new, org=caller.org)):
+            return replayed(earlier, fingerprint(spec))
+        refuse_ending(old)
+        require_revision(old, revision)
+        refuse_irreplaceable(old)
         drafted, gate = await self._drafted(caller, spec, new, None)
         own = {"replaces": old.uuid, "spec_hash": spec_hash or drafted.spec_hash}
         freed = 0 if old.status in OVER else old.spec.gpus or 0
@@ -252,9 +259,9 @@ class Containers:
     ) -> Container:
         def decide(container: Container, at: datetime) -> Change | None:
             require_revision(container, revision)
-            if _is_asked(container, desired):
+            if is_asked(container, desired):
                 return None
-            return _ask_for(container, desired, caller, volumes=volumes)
+            return ask_for(container, desired, caller, volumes=volumes)
 
         container = await self._store.get(Container, uuid, org=caller.org)
         asked = await self._records.amend(container, decide, actor=caller.id)
@@ -292,10 +299,10 @@ class Containers:
     ) -> Container:
         def decide(container: Container, at: datetime) -> Change | None:
             require_revision(container, revision)
-            _refuse_ending(container)
-            if container.status in _NOT_THERE:
-                return place_again(f"start requested by {caller.id}", **_AFRESH)
-            if even_if_up and container.status in _UP:
+            refuse_ending(container)
+            if container.status in NOT_THERE:
+                return place_again(f"start requested by {caller.id}", **AFRESH)
+            if even_if_up and container.status in UP:
                 return restart_at_once(at, f"restart requested by {caller.id}")
             return None
 
@@ -332,60 +339,6 @@ class Containers:
             " the name, or choose another name.",
             **taken.facts,
         )
-
-
-_NOT_THERE: Final = frozenset({Status.STOPPED, Status.FAILED, Status.LOST})
-_UP: Final = frozenset({Status.RUNNING, Status.UNHEALTHY, Status.RESTARTING})
-_AFRESH: Final[Mapping[str, Any]] = {
-    "desired": Desired.RUNNING.value,
-    "restarts": 0,
-    "backoff_s": 0,
-    "exit_code": None,
-    "failure": None,
-    "refusals": {},
-}
-
-
-def _refuse_ending(container: Container) -> None:
-    """Raises NotFound for what is deleted, and Conflict for what will be, or is being stopped."""
-    if container.status is Status.DELETED:
-        raise NotFound(f"There is no container {container.uuid}.")
-    if container.desired is Desired.DELETED:
-        raise Conflict(f"The container {container.name} is being deleted.")
-    if container.desired is Desired.STOPPED and container.status not in _NOT_THERE:
-        raise Conflict(f"The container {container.name} is being stopped: start it afterwards.")
-
-
-def _refuse_irreplaceable(old: Container) -> None:
-    """Raises Conflict."""
-    if old.deployment is not None:
-        raise Conflict(f"The container {old.name} is a replica: edit its deployment instead.")
-    if old.replaces is not None or old.desired is Desired.DELETED:
-        raise Conflict(f"The container {old.name} takes another one's place, or is being deleted.")
-    if old.status not in _UP | {Status.STOPPED, Status.FAILED}:
-        raise Conflict(f"The container {old.name} is {old.status}: wait until it runs.")
-
-
-def _is_asked(container: Container, desired: Desired) -> bool:
-    if container.status is Status.DELETED or container.desired is Desired.DELETED:
-        return True
-    return desired is Desired.STOPPED and (container.desired is desired or container.status in OVER)
-
-
-def _ask_for(
-    container: Container, desired: Desired, caller: Principal, *, volumes: bool = False
-) -> Change:
-    """The end state at once when no agent has to do anything for it, or none can."""
-    verb = VERBS[desired]
-    values: dict[str, Any] = {"desired": desired.value, "restart_at": None, "queue_position": None}
-    reason = f"{verb} requested by {caller.id}"
-    if desired is Desired.DELETED:
-        is_replica = container.deployment is not None and bool(container.spec.volumes)
-        values["delete_volumes"] = volumes or is_replica
-    if container.status in OFF_NODE or container.node is None:
-        status = Status.DELETED if desired is Desired.DELETED else Status.STOPPED
-        return moved(status, reason, values)
-    return Change(values, reason=reason, send=[event(f"{verb}-requested"), node_order(verb)])
 
 
 def _not_offered() -> NotFound:

@@ -50,6 +50,7 @@ COMMANDS = {
     "stop_container": f"containers stop {ID}",
     "start_container": f"containers start {ID}",
     "restart_container": f"containers restart {ID}",
+    "replace_container": f"containers replace {ID} a --no-wait",
     "call_container": f"containers call {ID}",
     "run_command": f"containers exec {ID} -- ls",
     "list_stats": "top",
@@ -164,6 +165,16 @@ COMMANDS |= {
     for table in TableName
     for verb, line in ROWS.items()
 }
+SERVICE = {
+    **dict.fromkeys(("run_container", "run_container_by_post"), "`containers run`"),
+    **{f"{verb}_container": f"`containers {verb}`" for verb in ("stop", "restart")},
+    "remove_container": "`containers delete`",
+    "list_containers": "`containers list`",
+    **dict.fromkeys(("build_image", "build_sent_context"), "`images build`"),
+    **dict.fromkeys(("is_running", "get_container_summary", "get_operation"), "`containers show`"),
+    **dict.fromkeys(("list_logs", "follow_logs"), "`logs`"),
+    **{"get_daemon_info": "`nodes list`", "get_host": "`nodes show`"},
+}
 NO_COMMAND = {
     **{
         f"v1_update_{table.replace('-', '_')}": "what `catalog update-row` does with all fields"
@@ -187,20 +198,8 @@ NO_COMMAND = {
     "models_create_model_repo": "another form of what `images add` does",
     "models_get_model_repos": "another form of what `images list` and `images show` show",
     "models_delete_model_repo": "another form of what `images delete` does",
-    "container_svc_run_container": "another form of what `containers run` does",
-    "container_svc_run_container_by_post": "another form of what `containers run` does",
-    "container_svc_stop_container": "another form of what `containers stop` does",
-    "container_svc_remove_container": "another form of what `containers delete` does",
-    "container_svc_restart_container": "another form of what `containers restart` does",
-    "container_svc_list_containers": "another form of what `containers list` shows",
-    "container_svc_is_running": "another form of what `containers show` shows",
-    "container_svc_get_container_summary": "another form of what `containers show` shows",
-    "container_svc_list_logs": "another form of what `logs` shows",
-    "container_svc_follow_logs": "another form of what `logs --follow` shows",
-    "container_svc_get_daemon_info": "another form of what `nodes list` shows",
-    "container_svc_get_host": "another form of what `nodes show` shows",
+    **{f"container_svc_{name}": f"another form of {other}" for name, other in SERVICE.items()},
     "container_svc_is_image_pullable": "`images add` says the same, and why not",
-    "container_svc_get_operation": "another form of what `containers show` shows",
     "user_svc_log_in": "another form of what `login` does",
     "deployments_create_private_deployment": "what `deployments create --gpu-model` does",
     "deployments_create_byoc_deployment": "what `deployments create --node-group` does",

@@ -6,7 +6,7 @@ from pipeline import topology
 from pipeline.access.roles import sender
 from pipeline.bootstrap.control_plane import Services
 from schemas.access import Principal
-from schemas.commands import ById, ContainerDelete
+from schemas.commands import ById, ContainerDelete, ContainerReplace
 from schemas.container import ContainerSpec
 from schemas.message import Message
 from workers.broker import YardBroker, stage
@@ -41,6 +41,14 @@ def register(broker: YardBroker, services: Services) -> None:
     async def restart(which: ById, command: Command) -> None:
         """Stop a container and start it again; start it when it has stopped or failed."""
         await services.containers.service.restart(sender(command), which.id)
+
+    @stage(broker, topology.CONTAINER_REPLACE)
+    async def replace(order: ContainerReplace, command: Command) -> None:
+        """Have a new container take the place of another; whatever fails leaves that as it was. The
+        message id is the idempotency key."""
+        spec = ContainerSpec.model_validate(order.model_dump(exclude={"id"}, exclude_unset=True))
+        service = services.containers.service
+        await service.replace(sender(command), order.id, spec, key=command.id)
 
     @stage(broker, topology.CONTAINER_DELETE)
     async def delete(which: ContainerDelete, command: Command) -> None:

@@ -106,6 +106,31 @@ class Containers(Sender):
         )
         return found
 
+    def replace_container(
+        self,
+        uuid: str,
+        body: ContainerSpec,
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> Container:
+        """Have a new container take the place of this one, on its node and, unless it has
+        another name, by its name. It is made beside it; once it runs, and is healthy where it
+        has a health check, the old one goes. Whatever fails leaves the old one as it was, and
+        nothing of the new one."""
+        found: Container = self._json(
+            Call(
+                "POST",
+                "/yard/v1/containers/{}/replace",
+                (uuid,),
+                query={"wait": wait},
+                headers={"Idempotency-Key": idempotency_key, "if-match": if_match},
+                body=body,
+            )
+        )
+        return found
+
     def stop_container(
         self, uuid: str, *, wait: float | None = None, if_match: str | None = None
     ) -> Container:

@@ -86,6 +86,30 @@ def test_only_what_is_stopped_is_called_stopped(
 
 
 @pytest.mark.parametrize(
+    ("made", "code", "told"),
+    [
+        ({"status": "RUNNING"}, 0, ""),
+        ({"status": "RUNNING", "replaces": ID}, FAILED, "it has not taken its place yet."),
+        (
+            {"status": "DELETED", "reason": "why", "replaces": ID},
+            FAILED,
+            "The old one stays as it was: why",
+        ),
+    ],
+)
+def test_a_replacement_is_told_by_what_became_of_it(
+    yard: Yard, command: Command, made: dict[str, Any], code: int, told: str
+) -> None:
+    yard.says(f"POST /containers/{ID}/replace", a_container(**made))
+    done = command("containers", "replace", ID, "image", "--gpus", "1", "--", "serve", "-v")
+    assert (done.exit_code, told in done.stderr) == (code, True)
+    (asked,) = yard.requests
+    assert asked.url.params["wait"] == "300"
+    sent = json.loads(asked.content)
+    assert (sent["image"], sent["gpus"], sent["command"]) == ("image", 1, ["serve", "-v"])
+
+
+@pytest.mark.parametrize(
     ("given", "sent"),
     [
         ("2026-11-21T11:00:00Z", "2026-11-21T11:00:00+00:00"),

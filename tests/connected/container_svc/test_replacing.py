@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 from typing import Any
 
+from pipeline import topology
+from pipeline.records.idempotency import new_id
 from tests.support.processes import any_free
 from tests.support.systems.service_yard import SERVED, Svc
 
@@ -110,3 +113,67 @@ async def test_a_restart_and_an_operation_are_told(svc: Svc) -> None:
     result = {"id": after["id"]}
     assert told == {"id": id, "kind": "run", "status": "succeeded", "result": result}
     assert (await svc.call("GET", f"/operations/build-{record['uuid']}")).status_code == 404
+
+
+async def test_the_core_replaces_by_http_and_by_queue(svc: Svc) -> None:
+    await svc.run(envs=env("1"))
+    old, before = await record(svc), await svc.one()
+    path = f"/yard/v1/containers/{old['uuid']}/replace"
+    body = {"image": svc.image, "env": {"VERSION": "2"}, "engine_name": svc.name}
+    key = {"Idempotency-Key": svc.name}
+
+    stale = await svc.yard.http.post(path, json=body, headers={"If-Match": '"0"'})
+    assert stale.status_code == 412
+    never = {"port": SERVED, "path": "/missing", "interval_s": 0.3, "retries": 1}
+    failed = await replaced(svc, path, {**body, "health": {**never, "start_period_s": 0.5}})
+    assert failed["failure"] == "start_failed", failed
+    named = f"/containers?name={svc.name}"
+    await svc.yard.until(
+        named, lambda page: [each["uuid"] for each in page["items"]] == [old["uuid"]]
+    )
+    await require_as_before(svc, before)
+
+    made = await replaced(svc, path, body, headers=key)
+    assert (made["status"], made["name"], made["replaces"]) == ("RUNNING", svc.name, None)
+    seen = await svc.yard.engine.inspect(svc.name)
+    assert seen is not None
+    assert seen.id == made["engine_id"]
+    again = await svc.yard.http.post(path, json=body, headers=key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json()["uuid"] == made["uuid"]
+    assert (await svc.yard.http.post(path, json=body)).status_code == 404
+
+    order = {"id": made["uuid"], "image": svc.image, "env": {"VERSION": "3"}}
+    await publish(svc, "container.replace", order)
+
+    await svc.yard.until(
+        named,
+        lambda page: (
+            [(e["spec"]["env"], e["replaces"]) for e in page["items"]] == [(order["env"], None)]
+        ),
+        seconds=60,
+    )
+
+
+async def replaced(svc: Svc, path: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:
+    answer = await svc.yard.http.post(path, json=body, params={"wait": 60}, timeout=90, **more)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+async def record(svc: Svc) -> dict[str, Any]:
+    """As the core has it."""
+    page = await svc.yard.http.get("/yard/v1/containers", params={"name": svc.name})
+    return dict(page.json()["items"][0])
+
+
+async def publish(svc: Svc, kind: str, data: dict[str, Any]) -> None:
+    """As automation does."""
+    resource, _, verb = kind.partition(".")
+    attributes = {"id": new_id(), "type": f"modelyard.cmd.{kind}", "source": "test"}
+    headers = {f"ce-{name}": value for name, value in attributes.items()}
+    await svc.yard.services.bus.publish_raw(
+        topology.command(svc.yard.org, resource, verb),
+        json.dumps(data).encode(),
+        headers | {"ce-specversion": "1.0", "Nats-Msg-Id": attributes["id"]},
+    )
