@@ -96,6 +96,8 @@ class EngineWorld(FakeEngine):
     readers: list[Exchange] = field(default_factory=list)
     """Who follows the events."""
     down: bool = False
+    dies_after: str = ""
+    """The end of a POST's path, or `delete`: who made that call dies with the answer to it."""
     id: str = "engine-1"
     told: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
     """The events that this run of the engine remembers."""
@@ -186,6 +188,9 @@ class EngineWorld(FakeEngine):
             found = re.fullmatch(pattern, unquote(exchange.path))
             if found and method == exchange.method:
                 await answer(self, exchange, *found.groups())
+                end = exchange.path.rpartition("/")[2] if method == "POST" else method.lower()
+                if end == self.dies_after:
+                    self.dies_after, self.down = "", True
                 return
         await super()._usual(exchange)
 
@@ -293,6 +298,14 @@ class EngineWorld(FakeEngine):
         self.lose(made)
         exchange.send("X-Done: yes", 204, b"")
 
+    async def _rename(self, exchange: Exchange, id: str) -> None:
+        made = self._find(id)
+        if made is None:
+            exchange.json(404, {"message": f"No such container: {id}"})
+        else:
+            made.name = exchange.query["name"]
+            exchange.send("X-Done: yes", 204, b"")
+
     async def _output(self, exchange: Exchange, id: str) -> None:
         made = self._find(id)
         if made is None:
@@ -369,6 +382,7 @@ _ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/containers/(.+)/stats", EngineWorld._stats),
     ("POST", "/containers/(.+)/start", EngineWorld._start),
     ("POST", "/containers/(.+)/stop", EngineWorld._stop),
+    ("POST", "/containers/(.+)/rename", EngineWorld._rename),
     ("DELETE", "/containers/([^/]+)", EngineWorld._remove),
     ("POST", "/volumes/create", EngineWorld._create_volume),
     ("DELETE", "/volumes/(.+)", EngineWorld._remove_volume),
