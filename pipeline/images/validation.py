@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline import topology
-from pipeline.adapters.http import faults
 from pipeline.adapters.registry.client import RegistryClient
 from pipeline.catalog.gates import secret_of
 from pipeline.errors import (
@@ -82,7 +81,8 @@ class Validation:
         try:
             outcome = _examined(image, await self._resolve(image))
         except TimeoutError:
-            where, patience_s = faults.place_of(image.parts.registry), self._patience_s(image)
+            where = self._registry.place(image.parts.registry)
+            patience_s = self._patience_s(image)
             late = RegistryUnavailable(f"{where} did not answer within {patience_s:g} s.")
             outcome = _rejected(image, late)
         except NOT_OF_THE_IMAGE:

@@ -51,9 +51,9 @@ def translate(error: Exception, where: httpx.URL | str) -> Unreachable:
     return unavailable(where, kind_of(error), has_bad_certificate=distrusts(error))
 
 
-def place_of(registry: str) -> str:
-    """`host:port` of a registry: that of HTTPS where none is written."""
-    return _host_and_port(httpx.URL(f"https://{registry}"))
+def place_of(registry: str, scheme: str = "https") -> str:
+    """`host:port` of a registry: that of the scheme where none is written."""
+    return _host_and_port(httpx.URL(f"{scheme}://{registry}"))
 
 
 def _host_and_port(url: httpx.URL) -> str:

@@ -83,8 +83,12 @@ class RegistryClient:
             async with asyncio.timeout(self._resolve_s):
                 return await self._resolve(place, parts, wanted)
         except TimeoutError as error:
-            where = faults.place_of(parts.registry)
+            where = self.place(parts.registry)
             raise unavailable(faults.unavailable(where, "timeout")) from error
+
+    def place(self, registry: str) -> str:
+        """`host:port`, as far as it is known; for people to read."""
+        return self._calls.place(registry)
 
     async def ping(self, url: str, *, credentials: Credentials | None = None) -> PingResult:
         """What `<url>/v2/` answers within five seconds. Raises InvalidInput for a malformed URL."""

@@ -97,7 +97,7 @@ class Endpoint:
 
     @property
     def place(self) -> str:
-        return faults.place_of(self.registry)
+        return faults.place_of(self.registry, "http" if self._is_tls is False else "https")
 
     async def _discover(self) -> HttpConnection:
         try:

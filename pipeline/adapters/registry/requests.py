@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from cachetools import TTLCache
 
+from pipeline.adapters.http import faults
 from pipeline.adapters.http.guarded import GuardedHttp, Limits, Reply
 from pipeline.adapters.http.resolving import PlainHttp
 from pipeline.adapters.registry.auth import Authorizer, RegistryScope
@@ -66,6 +67,10 @@ class RegistryCalls:
         body = uncompressed(reply.headers, reply.body, body_max_bytes, registry=access.registry)
         is_truncated = len(body) > body_max_bytes
         return replace(reply, body=body[:body_max_bytes], is_truncated=is_truncated)
+
+    def place(self, registry: str) -> str:
+        """`host:port`, by the scheme that it answered on, HTTPS before it ever did."""
+        return faults.place_of(registry, self._schemes.get(registry, "https"))
 
     async def _again(self, known: Scheme, request: _Request) -> Reply:
         """On the scheme that it answered on before."""

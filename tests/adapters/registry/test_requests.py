@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from starlette.responses import Response
 
@@ -189,6 +191,18 @@ async def test_a_private_registry_without_tls_is_spoken_to_plainly() -> None:
     await world.resolve("127.0.0.1:5000/team/model:1")
     schemes = [contact.url.partition(":")[0] for contact in world.network.contacts]
     assert schemes == ["https"] + ["http"] * 4
+
+
+async def test_a_registry_that_answered_plainly_is_named_with_the_port_of_plain_http() -> None:
+    world = World(allow_local=True, resolve_s=0.5)
+    world.network.listen("10.0.0.1", 80, world.registry, tls=False)
+    world.registry.push("team/model", "1")
+    assert world.client.place("10.0.0.1") == "10.0.0.1:443"
+    await world.resolve("10.0.0.1/team/model:1")
+    world.registry.pause = asyncio.Event().wait
+    with pytest.raises(RegistryUnavailable, match=r"^10\.0\.0\.1:80 cannot be reached"):
+        await world.resolve("10.0.0.1/team/model:1")
+    assert world.client.place("10.0.0.1:5000") == "10.0.0.1:5000"
 
 
 async def test_a_private_registry_with_tls_is_spoken_to_securely() -> None:
