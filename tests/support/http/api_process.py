@@ -20,7 +20,7 @@ from pipeline.settings import Settings
 from tests.support.processes import any_free
 
 ROOT = Path(__file__).parents[3]
-DEADLINE_S = 20
+DEADLINE_S = 60
 PASSWORD = "open sesame, please"
 ORG = "acme"
 
@@ -88,8 +88,8 @@ class ApiProcess:
 @asynccontextmanager
 async def api_process(settings: Settings) -> AsyncIterator[ApiProcess]:
     process = ApiProcess(settings)
-    await process.start()
     try:
+        await process.start()
         yield process
     finally:
         await process.stop(signal.SIGKILL)
