@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Final
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from pipeline import concurrency, topology
 from pipeline.adapters.bus.client import Bus
+from pipeline.agent.sampling import Sampling
 from pipeline.agent.service import Agent
 from pipeline.bootstrap.agent import open_agent
 from pipeline.settings import Settings
 from workers import app, process
 from workers.stages import orders
+
+LABELS: Final = ("org", "container", "name")
+FIGURES: Final[Mapping[str, str]] = {
+    "cpus": "CPUs that it kept busy since the look before.",
+    "memory_bytes": "Without files that are merely cached.",
+    "memory_limit_bytes": "Its own, or what the machine has.",
+    "network_received_bytes": "Since it started.",
+    "network_sent_bytes": "Since it started.",
+    "gpu_percent": "Time in which its GPUs were busy, on average.",
+    "gpu_memory_percent": "Memory of its GPUs in use, on average.",
+}
+
+
+class ContainerFigures(Collector):
+    """What each container of the node used at the last look: gauges, by container."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+
+    def collect(self) -> Iterator[Metric]:
+        latest = self._sampling.latest
+        for figure, meaning in FIGURES.items():
+            gauge = GaugeMetricFamily(f"modelyard_container_{figure}", meaning, labels=LABELS)
+            for container, used in latest:
+                if figure in used:
+                    gauge.add_metric([container.org, container.uuid, container.name], used[figure])
+            yield gauge
 
 
 async def serve(agent: Agent, bus: Bus, *, registry: CollectorRegistry, drain_s: float) -> None:
@@ -45,6 +76,7 @@ async def work(settings: Settings, registry: CollectorRegistry) -> None:
     """Raises Misconfigured, BusUnavailable and StoreUnavailable when it cannot begin."""
     async with open_agent(settings) as (agent, bus):
         await agent.registration.require_own()
+        registry.register(ContainerFigures(agent.sampling))
         await serve(agent, bus, registry=registry, drain_s=settings.drain_s)
 
 

@@ -54,6 +54,8 @@ class Sampling:
         """By container: what it uses of CPUs is what came since."""
         self._told: set[Source] = set()
         """What was not empty the last time."""
+        self.latest: Sequence[tuple[Container, Mapping[str, float]]] = ()
+        """Each that ran at the last look, with what it used then."""
 
     async def run(self) -> None:
         """Until cancelled. While engine or store are away, nothing is told."""
@@ -72,7 +74,9 @@ class Sampling:
             if (sample := await self._look(each)) is not None:
                 samples[each.uuid] = sample
         self._before = {uuid: sample.use for uuid, sample in samples.items()}
-        await self._publish(Source.CONTAINERS, {u: shown(each) for u, each in samples.items()})
+        used = {uuid: shown(sample) for uuid, sample in samples.items()}
+        self.latest = [(each, used[each.uuid]) for each in containers if each.uuid in used]
+        await self._publish(Source.CONTAINERS, used)
         scaled = await self._scaled(containers)
         percents = {
             each.uuid: figures(samples[each.uuid], each.spec.resources.most_cpus)

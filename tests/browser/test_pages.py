@@ -6,6 +6,8 @@ from base64 import b64encode
 from typing import Any
 
 from pipeline.adapters.bus.client import Bus
+from pipeline.adapters.store.readings import Readings, Source
+from pipeline.adapters.store.store import Store
 from pipeline.records.kernel import now
 from schemas.container import ContainerSpec, Desired, Resources
 from schemas.deployment import AutoscalePolicy, Metric, ScalingLook, ScalingTarget
@@ -198,6 +200,22 @@ async def test_the_memory_of_a_container_has_its_unit(page: Page, yard: Yard) ->
     await page.visit(f"containers/{container.uuid}")
     await page.browser.until("document.querySelector('#record')?.dataset.status === 'RUNNING'")
     assert "8.0 GiB" in await page.browser.text("#record")
+
+
+async def test_a_container_that_runs_shows_what_it_uses(page: Page, yard: Yard) -> None:
+    container = made.container(
+        org=ORG, at=now(), name="busy", status=RUNNING, node="n-busy", node_name="busy-node"
+    )
+    await store(yard, container)
+    used = {"cpus": 0.5, "memory_bytes": 3 * 2**20, "memory_limit_bytes": 2**30}
+    used |= {"network_sent_bytes": 2048, "gpu_percent": 12.4}
+    async with Store.open(yard.system.settings["MONGO_URL"], yard.system.database) as opened:
+        await Readings(opened).publish(Source.CONTAINERS, "n-busy", {container.uuid: used})
+    await page.visit(f"containers/{container.uuid}")
+    await page.browser.until("document.querySelector('#usage')?.textContent.includes('CPUs')")
+    assert await page.browser.text("#usage") == (
+        "0.50 CPUs, 3.0 MiB of 1.0 GiB memory, 2.0 KiB sent, GPUs busy 12 %"
+    )
 
 
 async def test_organisations_lead_to_their_users_who_can_be_disabled(

@@ -6,6 +6,7 @@ import { Logs } from "./logs.js";
 import { doing } from "./notices.js";
 import { gpusInWords } from "./nodes.js";
 import { nameColumn, reasonText } from "./pages.js";
+import { Usage } from "./usage.js";
 
 const MAIN = { id: "run", class: "primary" };
 const OVER = new Set(["STOPPED", "FAILED", "DELETED"]);
@@ -62,6 +63,11 @@ export const containers = {
     { title: "By", read: ({ created_by: by }) => by },
     { title: "ID", read: ({ uuid }) => uuid, show: code },
   ],
+  below({ id, own }, collection) {
+    const usage = new Usage(collection, id);
+    own(usage);
+    return [usage.element];
+  },
 };
 
 const what = container =>

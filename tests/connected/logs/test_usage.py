@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from pipeline.containers.usage import Usage
 from pipeline.errors import Conflict, NotFound
 from tests.support.engines.node_rig import NodeRig
 from tests.support.systems.working import member
+from workers.agent import ContainerFigures
 
 MIB = 2**20
 
@@ -35,6 +37,12 @@ async def test_what_a_container_uses_is_told_to_its_organisation(rig: NodeRig) -
     assert use.gpus == container.gpus
     assert use.age_s is not None
     assert [each.container for each in (await usage.list(rig.caller)).items] == [container.uuid]
+    registry = CollectorRegistry()
+    registry.register(ContainerFigures(rig.agent.sampling))
+    labels = f'{{container="{container.uuid}",name="{container.name}",org="{container.org}"}}'
+    exposed = generate_latest(registry).decode()
+    assert f"modelyard_container_cpus{labels} 0.5\n" in exposed
+    assert f"modelyard_container_network_received_bytes{labels} 10.0\n" in exposed
     assert (await usage.list(member("other"))).items == []
     with pytest.raises(NotFound):
         await usage.get(member("other"), container.uuid)
