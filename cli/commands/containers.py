@@ -234,10 +234,11 @@ def call(
     For instance: modelyard containers call first --data '{"text": "hello"}'
     """
     client = Client()
-    uuid = client.id_of("containers", container)
     with (
         content(data) as body,
-        client.call_container(uuid, body, timeout=timeout, content_type=content_type) as answer,
+        client.call_container(
+            client.id_of("containers", container), body, timeout=timeout, content_type=content_type
+        ) as answer,
     ):
         _pass_on(answer.iter_bytes(), is_good=not answer.is_error)
     if answer.is_error:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from cli.main import app
+from tests.support.command_line import CliRunner
 from tests.support.http.said_yard import Yard
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from cli.client import Client
 from cli.console import DENIED, FAILED, MISSING, UNREACHABLE, USAGE, echo, out
 from cli.credentials import find_server
 from cli.main import app
 from cli.server import Server
+from tests.support.command_line import CliRunner
 from tests.support.http.said_yard import Yard
 
 TEXT = "value [/udp] of [bold]somebody[/] " + "that is longer than any line " * 12

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import typer.main
-from typer.testing import CliRunner
 
 from cli.main import app
+from tests.support.command_line import CliRunner
 
 WIDTH = 100
 

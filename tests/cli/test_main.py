@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import typer.main
-from typer.testing import CliRunner
 
 from cli.console import FAILED, USAGE
 from cli.main import app
 from pipeline.errors import every_error
+from tests.support.command_line import CliRunner
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,6 @@ from pkgutil import walk_packages
 import httpx
 import pytest
 import typer
-from typer.testing import CliRunner
 
 import schemas
 from cli.client import Client
@@ -19,6 +18,7 @@ from cli.main import app
 from modelyard.client import calls
 from pipeline import topology
 from schemas.base import Record
+from tests.support.command_line import CliRunner
 
 Reply = Callable[[httpx.Request], httpx.Response]
 

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from cli import uploads
 from cli.commands.images import app
 from cli.console import DENIED, FAILED, UNREACHABLE, USAGE
 from tests.support.archives.image_archives import docker_archive
 from tests.support.archives.images import busybox_image
+from tests.support.command_line import CliRunner
 from tests.support.http.said_yard import Yard
 
 INTERRUPTED = 130

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from cli.console import FAILED
 from cli.main import app
+from tests.support.command_line import CliRunner
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from typer.testing import CliRunner
 
 from api.app import create
 from cli.commands.registries.secrets import app
@@ -20,6 +19,7 @@ from pipeline.adapters.store.store import Store
 from pipeline.secrets.vault import Vault
 from pipeline.settings import Settings
 from schemas.registries.secret import Secret
+from tests.support.command_line import CliRunner
 from tests.support.http.api_process import ORG, log_in, settings
 from tests.support.http.serving import serving
 from tests.support.secrets import HIDDEN, HOST, NEW_KEY, OLD_KEY
