@@ -36,14 +36,14 @@ class Client(Operations):
 
     def __init__(self, root: str = "/yard/v1", server: Server | None = None) -> None:
         self._root = root
-        self._server = server or find_server()
-        self.url = self._server.url
-        self.shown = self._server.shown
-        super().__init__(self._server.connect(timeout=CALLED))
+        self.server = server or find_server()
+        self.url = self.server.url
+        self.shown = self.server.shown
+        super().__init__(self.server.connect(timeout=CALLED))
 
     def fail(self, error: ModelyardError) -> NoReturn:
         """Exits with what is wrong and what to do about it."""
-        exit_for(self._server, error)
+        exit_for(self.server, error)
 
     def lost(self) -> None:
         echo(err, _LOST)

@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any, cast
 
 import typer
 
-from cli import builds
+from cli import builds, manifests
 from cli.commands import (
     access,
     containers,
@@ -120,6 +120,8 @@ for command in (access.login, access.logout, access.whoami, events.events):
     app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
 images.app.command("build")(builds.build)
+app.command(rich_help_panel=USE_IT)(manifests.apply)
+app.command(rich_help_panel=USE_IT)(manifests.export)
 app.command(rich_help_panel=USE_IT)(nodes.top)
 app.command("deploy", rich_help_panel=USE_IT)(deployments.create)
 app.command(rich_help_panel=USE_IT)(deployments.scale)

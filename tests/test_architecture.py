@@ -39,6 +39,7 @@ SDK_HOMES = {
     "fastapi": ("api/",),
     "starlette": ("api/",),
     "typer": ("cli/",),
+    "yaml": ("cli/manifests/",),
     "rich": ("cli/",),
 }
 IO_MODULES = {"asyncio", "socket", "subprocess", "pathlib", "shutil", "tempfile", "threading"}
