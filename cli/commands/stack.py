@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from cli.commands.access.diagnosis import examine_server
 from cli.console import FAILED, echo, err, out, refuse
 from pipeline.errors import Misconfigured, YardError
 from pipeline.stack import PIECES
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING
 from cli.console import OnlyJson
 
 if TYPE_CHECKING:
-    from pipeline.stack.checks import Finding
+    from pipeline.stack.diagnosis import Finding
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def doctor(as_json: OnlyJson = False) -> None:
 
     For instance: modelyard doctor
     """
-    findings = _findings()
+    findings = _findings() + examine_server()
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
@@ -215,7 +216,8 @@ def doctor(as_json: OnlyJson = False) -> None:
 
 def _findings() -> list[Finding]:
     """Of the settings alone when they are wrong: what to look at is said by them."""
-    from pipeline.stack.checks import Finding, examine
+    from pipeline.stack.checks import examine
+    from pipeline.stack.diagnosis import Finding
 
     try:
         settings = read_settings()

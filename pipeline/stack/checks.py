@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pipeline.adapters.store.store import Store
 from pipeline.errors import Misconfigured, YardError
 from pipeline.own_registry.fence import RegistryFence
 from pipeline.settings import Settings
+from pipeline.stack import diagnosis
+from pipeline.stack.diagnosis import Finding
 from pipeline.stack.pieces import dockerd
 from pipeline.stack.pieces.mongod import mongod_binary
 from pipeline.stack.plan import DEFAULT_SOCKET
@@ -30,19 +31,12 @@ _Check = Callable[[str, int], Awaitable[bool]]
 _SETUP = "Run `make setup`."
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-    """What to do; empty when it is fine."""
-
-
 async def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
     """Programs, folder, engine, and either the running stack or the ports that it would take."""
     state = State(settings.state)
-    findings = [_python(), *map(_program, PROGRAMS), _folder(state)]
+    programs = await asyncio.gather(*map(_program, PROGRAMS))
+    findings = [_python(), *programs, _folder(state)]
+    findings += diagnosis.private_files(state) + diagnosis.fsync(state)
     findings.append(await _engine(settings, environ, state))
     if state.is_running:
         services = await _services(state.addresses)
@@ -56,12 +50,13 @@ def _python() -> Finding:
     return Finding("python", ok, version, "" if ok else "Use Python 3.11 or newer.")
 
 
-def _program(name: str) -> Finding:
+async def _program(name: str) -> Finding:
     try:
         path = mongod_binary() if name == "mongod" else program(name, remedy=_SETUP)
     except Misconfigured as error:
         return Finding(name, False, error.message, _SETUP)
-    return Finding(name, True, path)
+    said = await diagnosis.version(name, path)
+    return Finding(name, True, f"{path}, {said}" if said else path)
 
 
 def _folder(state: State) -> Finding:
