@@ -260,6 +260,8 @@ class Settings(BaseSettings):
     """Of one node; further ones wait."""
     build_output_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """Of the output of one build that is told; of what comes after it only the end."""
+    build_max_age_days: float = Field(default=30, gt=0, le=3650)
+    """Builds that are over are listed for this long; their images stay."""
     stop_grace_s: int = 10
     """Time between SIGTERM and SIGKILL of a container."""
     restart_backoff_s: float = 10

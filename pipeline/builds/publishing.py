@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 IDLE_S: Final = 60
 PUBLISHER: Final = "worker:builds"
 SWEPT: Final = 100
+OVER: Final = {"$in": [BuildStatus.DONE.value, BuildStatus.FAILED.value]}
 LATE: Final = timedelta(seconds=300)
 """After its time is over somebody else than its agent ends it."""
 
@@ -49,6 +50,7 @@ class Publishing:
         self._deliveries = deliveries
         self._stuck = timedelta(seconds=settings.stuck_after_s)
         self._overdue = timedelta(seconds=settings.build_timeout_s) + LATE
+        self._kept = timedelta(days=settings.build_max_age_days)
 
     async def publish(self, org: str, uuid: str, *, last_try: bool) -> None:
         """Have a built image listed. Idempotent: a build that is not PUSHING is left alone.
@@ -78,7 +80,8 @@ class Publishing:
         await self._end(build, change)
 
     async def sweep(self) -> None:
-        """End what its node does not end any more, and remind of what stands still."""
+        """End what its node does not end any more, remind of what stands still, and forget what has
+        been over for long."""
         at = self._records.clock()
         old = {"updated_at": {"$lt": at - self._stuck}, "outbox": []}
         for status, treat in (
@@ -94,6 +97,14 @@ class Publishing:
                 limit=SWEPT,
             )
             await one_by_one(found, treat)
+        forgotten = {"status": OVER, "updated_at": {"$lt": at - self._kept}, "outbox": []}
+        old_ones = await self._store.find(
+            Build, org=EVERY_ORG, where=forgotten, sort=[("updated_at", 1)], limit=SWEPT
+        )
+        await one_by_one(old_ones, self._forget)
+
+    async def _forget(self, build: Build) -> None:
+        await self._store.delete(Build, build.uuid, org=build.org)
 
     async def _stored(self, build: Build, *, last_try: bool) -> Image:
         wish = Wish(name=build.name)

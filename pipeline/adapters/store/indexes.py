@@ -136,7 +136,10 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("drained", _ascending("drain_until"), only={"drain_until": {"$gt": SOME_TIME}}),
         Index("unordered_ends", _ascending("updated_at"), only={"delete_volumes": True}),
     ),
-    Build: (Index("node_status", _ascending("node", "status")),),
+    Build: (
+        Index("node_status", _ascending("node", "status")),
+        Index("over", _ascending("updated_at"), only={"status": {"$in": ["DONE", "FAILED"]}}),
+    ),
     Volume: (
         Index(
             "path_taken",

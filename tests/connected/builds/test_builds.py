@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.builds import specs
+from schemas.image import Build, BuildSpec
+from schemas.states import BuildStatus
 from tests.support.archives.contexts import BUSYBOX, context, shell
 from tests.support.archives.tars import Tar
 from tests.support.systems.whole_yard import WholeYard
@@ -160,3 +165,30 @@ async def test_an_agent_that_comes_back_ends_what_it_was_building(yard: WholeYar
     ended = await yard.until(f"/builds/{begun['uuid']}", lambda it: it["status"] == "FAILED")
     assert ended["code"] == "interrupted"
     await nothing_left(yard, begun["uuid"])
+
+
+@pytest.mark.parametrize(
+    ("status", "is_kept"), [("DONE", False), ("FAILED", False), ("QUEUED", True)]
+)
+async def test_what_has_been_over_for_long_is_forgotten(
+    yard: WholeYard, status: str, is_kept: bool
+) -> None:
+    spec = BuildSpec(name="old", context_path="/old")
+    records, publishing = yard.services.records, yard.services.builds.publishing
+    for days in (29, 31):
+        at = records.clock() - timedelta(days=days)
+        times = {"created_at": at, "updated_at": at, "uuid": f"{status}-{days}"}
+        old = Build(
+            **{**records.initial(yard.org, f"{status}-{days}"), **times},
+            status=BuildStatus(status),
+            name=spec.name,
+            spec=spec,
+            source=spec.source,
+            node=(await yard.http.get("/yard/v1/nodes")).json()["items"][0]["uuid"],
+            node_name="one",
+        )
+        await records.store.insert(old)
+    await publishing.sweep()
+    for days, kept in ((29, True), (31, is_kept)):
+        found = await yard.http.get(f"/yard/v1/builds/{status}-{days}")
+        assert (found.status_code == 200) == kept, days
