@@ -35,7 +35,7 @@ async def api(services: Services, mongo_url: str, registry_host: str) -> AsyncIt
     """One that waits for nothing long: nobody works for it."""
     nats = services.nats()
     await nats.start()
-    quick = {"registry_health_wait_s": 0.2, "wait_max_s": 0.2, "verdict_wait_s": 0.2}
+    quick = dict.fromkeys(("registry_health_wait_s", "wait_max_s", "verdict_wait_s"), 0.02)
     async with api_process(settings(nats.url, mongo_url, registry=registry_host, **quick)) as api:
         yield api
     await nats.stop()
