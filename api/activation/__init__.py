@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -19,12 +19,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.http.answers import without_hops
 from api.http.auth import admit
+from api.http.middleware import TUNNEL
 from api.http.problem_details import ErrorRenderers
 from pipeline import concurrency
-from pipeline.adapters.http.streaming import StreamedAnswer
+from pipeline.adapters.http.streaming import SWITCHED, StreamedAnswer
 from pipeline.bootstrap.control_plane import Services
 from pipeline.deployments.activation import Activation, Call
-from pipeline.errors import MalformedRequest, NoReplica, Unreachable
+from pipeline.errors import MalformedRequest, Unreachable
 from pipeline.gateway.routing import ACTIVATOR, PROOF, proof
 from schemas.access import Permission
 from schemas.deployment import Deployment
@@ -53,15 +54,19 @@ class Activator:
         caller = await admit(request, Permission.CONTAINER_RUN)
         slug, target = _taken_apart(scope)
         deployment = await services.deployments.service.called(caller, slug)
-        upload = _ReadAhead(receive)
+        upload = _ReadAhead(receive, is_tunnel=TUNNEL in scope.get("extensions", {}))
         reading = asyncio.create_task(upload.until_gone(), name=f"caller of {slug}")
         serving = asyncio.create_task(
             _serve(request, deployment, target, upload, send), name=f"call of {slug}"
         )
+        tasks = {reading, serving}
+        if upload.is_tunnel:
+            # It would hold up the end of the server for as long as that may take.
+            tasks.add(asyncio.create_task(request.app.state.draining.wait(), name="end of server"))
         try:
-            await asyncio.wait({reading, serving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await concurrency.cancel_and_wait(reading, serving)
+            await concurrency.cancel_and_wait(*tasks)
         if not serving.cancelled():
             serving.result()
 
@@ -71,16 +76,13 @@ async def _serve(
 ) -> None:
     activation: Activation = request.app.state.services.deployments.activation
     hub, given = request.app.state.hub, request.headers
-    if "upgrade" in given:
-        await activation.ready(deployment, hub)
-        raise NoReplica(
-            "The deployment had no replica, and has one now: connect again.", retry_after_s=1
-        )
     has_body = "transfer-encoding" in given or given.get("content-length", "0") != "0"
     headers = without_hops(given.raw, _FOR_US)
+    if upload.is_tunnel:
+        headers += _switching(given)
     if "transfer-encoding" in given:
         headers.append((b"transfer-encoding", b"chunked"))
-    content = upload.pieces() if has_body else None
+    content = upload.pieces() if has_body or upload.is_tunnel else None
     call = Call(request.method, target, headers, content)
     async with activation.call(deployment, call, hub) as answer:
         await _pass_back(answer, send)
@@ -88,6 +90,8 @@ async def _serve(
 
 async def _pass_back(answer: StreamedAnswer, send: Send) -> None:
     headers = without_hops(answer.headers.raw, _OF_THE_SERVER)
+    if answer.status == SWITCHED:
+        headers += _switching(answer.headers)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     try:
         async with aclosing(answer.pieces) as pieces:
@@ -99,6 +103,11 @@ async def _pass_back(answer: StreamedAnswer, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def _switching(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """What one connection says to the next of the protocol that both are to speak."""
+    return [(b"connection", b"upgrade"), (b"upgrade", headers.get("upgrade", "").encode())]
+
+
 def _taken_apart(scope: Scope) -> tuple[str, bytes]:
     """The slug, and what the replica is asked for: nothing of that is decoded."""
     raw: bytes = scope["raw_path"]
@@ -108,10 +117,14 @@ def _taken_apart(scope: Scope) -> tuple[str, bytes]:
 
 
 class _ReadAhead:
-    """The body of a request, read a little ahead of who takes it."""
+    """The body of a request, read a little ahead of who takes it.
 
-    def __init__(self, receive: Receive) -> None:
+    That of a tunnel is whatever comes until the caller leaves.
+    """
+
+    def __init__(self, receive: Receive, *, is_tunnel: bool) -> None:
         self._receive = receive
+        self.is_tunnel = is_tunnel
         self._held = bytearray()
         self._is_whole = False
         self._has_left = False
@@ -124,7 +137,8 @@ class _ReadAhead:
             message: Message = await self._receive()
             self._has_left = message["type"] == "http.disconnect"
             self._held += message.get("body", b"")
-            self._is_whole = self._is_whole or not (self._has_left or message.get("more_body"))
+            is_last = not (self._has_left or self.is_tunnel or message.get("more_body"))
+            self._is_whole = self._is_whole or is_last
             self._moved.set()
             while len(self._held) > AHEAD_BYTES:
                 self._room.clear()
@@ -140,6 +154,8 @@ class _ReadAhead:
             if piece:
                 yield piece
             if self._is_whole and not self._held:
+                return
+            if self._has_left and self.is_tunnel:
                 return
             if self._has_left:
                 raise MalformedRequest("The caller left before the end of the body.")

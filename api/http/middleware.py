@@ -21,6 +21,10 @@ from pipeline.telemetry import caused_by, log_fields
 HEAD_OF_GET = "modelyard.head"
 """Set in the scope of a HEAD request that is answered by the GET route without its body."""
 
+TUNNEL = "modelyard.tunnel"
+"""Extension in the scope of a request that asks for another protocol: an answer of 101 opens a
+tunnel: pieces of its body are sent as they are, and what comes is received as an endless body."""
+
 
 class Methods:
     """The table of all paths, made at the first question, when all routes are there."""

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.app import drain
@@ -17,6 +17,7 @@ from api.http import middleware
 from api.http.middleware import DrainRequest
 from api.http.problem_details import ErrorRenderers, Failure
 from api.server.framing import Excess, Framing, check_target
+from api.server.tunnel import TunnelAnswer
 from pipeline.settings import Settings
 
 
@@ -69,6 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _held = b""
     """Has come, and is not taken yet."""
     _again: asyncio.Handle | None = None
+    _is_tunnel = False
+    """What comes is no HTTP any more, see `tunnel`."""
     _ignorable: int | None = None
     """Bytes that are still thrown away, once the sender was refused."""
 
@@ -81,6 +84,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_begun = True
         if self._ignorable is not None:
             self._ignore(len(data))
+            return
+        if self._is_tunnel:
+            self._pass(data)
             return
         self._held = self._held + data if self._held else data
         if self._again is None:
@@ -175,6 +181,24 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.receive = _Receive(cycle)  # type: ignore[method-assign]
             if version == "1.0":
                 cycle.send = Http10Answer(cycle)  # type: ignore[method-assign]
+            elif b"upgrade" in names and self.parser.should_upgrade():
+                cycle.scope["extensions"] = {middleware.TUNNEL: {}}
+                cycle.send = TunnelAnswer(cycle, self._open_tunnel)  # type: ignore[method-assign]
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever asks for another protocol is answered in HTTP, or gets a tunnel."""
+
+    def _open_tunnel(self) -> None:
+        self._is_tunnel, self.cycle.more_body = True, True
+        held = self._held
+        self._hold(b"")
+        self._pass(held)
+
+    def _pass(self, data: bytes) -> None:
+        self.cycle.body += data
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_chunk_header(self) -> None:
         self._framing.chunk()

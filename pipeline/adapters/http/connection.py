@@ -93,9 +93,14 @@ class HttpConnection(asyncio.Protocol):
             await self.send_all(content)
         return await self.answer()
 
-    def begin(self, head: bytes, *, expects_body: bool) -> None:
-        """The first part of `exchange`, for a body that comes bit by bit through `send`."""
+    def begin(self, head: bytes, *, expects_body: bool, may_upgrade: bool = False) -> None:
+        """The first part of `exchange`, for a body that comes bit by bit through `send`.
+
+        With `may_upgrade` the peer may answer 101 (RFC 9110, 7.8): what follows is no HTTP, and
+        is read and sent as a body that ends with the connection.
+        """
         self._expect(body=expects_body)
+        self._may_upgrade = may_upgrade
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(head)
 
@@ -162,6 +167,7 @@ class HttpConnection(asyncio.Protocol):
         self._has_head = False
         self._is_complete: bool = False
         self._ends_with_connection = False
+        self._may_upgrade = self._is_tunnel = False
 
     def _is_answered(self, is_duplex: bool) -> bool:
         return self._is_complete if is_duplex else self._has_head
@@ -199,14 +205,26 @@ class HttpConnection(asyncio.Protocol):
             self.close()
             return
         self._received += len(data)
+        if self._is_tunnel:
+            self.on_body(data)
+            return
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade as upgrade:
+            self._switch(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
             self.fail(httpx.RemoteProtocolError(f"The answer is not HTTP/1.1: {error}"))
             return
         if not self._has_head and self._received > HEAD_MAX_BYTES:
             why = f"The head of the answer exceeds {HEAD_MAX_BYTES} bytes."
             self.fail(httpx.RemoteProtocolError(why))
+
+    def _switch(self, rest: bytes) -> None:
+        if not self._is_tunnel:
+            self.fail(httpx.RemoteProtocolError("The answer is another protocol."))
+        elif rest:
+            self.on_body(rest)
 
     def connection_lost(self, error: Exception | None) -> None:
         is_orderly = error is None and self._failure is None
@@ -244,7 +262,8 @@ class HttpConnection(asyncio.Protocol):
             return
         assert self._parser is not None
         self._status = self._parser.get_status_code()
-        if self._status < 200:
+        self._is_tunnel = self._may_upgrade and self._parser.should_upgrade()
+        if self._status < 200 and not self._is_tunnel:
             self._headers.clear()
             self._reason = b""
             return
@@ -266,7 +285,7 @@ class HttpConnection(asyncio.Protocol):
         self._wake()
 
     def on_message_complete(self) -> None:
-        if self._has_head:
+        if self._has_head and not self._is_tunnel:
             self._is_complete = True
             self._wake()
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import httpx
 
@@ -16,6 +17,9 @@ from pipeline.adapters.http.connection import Headers, HttpConnection, Unanswere
 from pipeline.adapters.http.guarded import first_request
 from pipeline.adapters.http.pool import chunked, connect, origin_of, serialize
 from pipeline.adapters.http.resolving import GuardedResolver, PlainHttp, Rules, SystemResolver
+
+SWITCHED: Final = 101
+"""The connection speaks another protocol from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +80,41 @@ class StreamingHttp:
         """As `post`, for any request, which goes on exactly as it came.
 
         `origin` is `http://host:port`. With a Transfer-Encoding among `headers` the `content` is
-        sent in chunks.
+        sent in chunks. With an Upgrade it is sent once that was answered by 101, and both ways
+        whatever they speak then.
         """
         url = first_request(method, origin, None, None).url
         head = request_head(method, target, headers)
         is_chunked = any(name.lower() == b"transfer-encoding" for name, _ in headers)
         body = chunked(content) if is_chunked and content is not None else content
-        is_head = method == "HEAD"
-        async with self._exchange(url, head, body, expects_body=not is_head) as answer:
+        asks_upgrade = any(name.lower() == b"upgrade" for name, _ in headers)
+        exchange = self._exchange(
+            url, head, body, expects_body=method != "HEAD", asks_upgrade=asks_upgrade
+        )
+        async with exchange as answer:
             yield answer
 
     @asynccontextmanager
     async def _exchange(
-        self, url: httpx.URL, head: bytes, body: AsyncIterable[bytes] | None, *, expects_body: bool
+        self,
+        url: httpx.URL,
+        head: bytes,
+        body: AsyncIterable[bytes] | None,
+        *,
+        expects_body: bool,
+        asks_upgrade: bool = False,
     ) -> AsyncIterator[StreamedAnswer]:
         connection = await self._connected(url)
-        connection.begin(head, expects_body=expects_body)
-        sending = asyncio.create_task(_send(connection, body), name=f"send to {url.host}")
+        connection.begin(head, expects_body=expects_body, may_upgrade=asks_upgrade)
+        may_send = asyncio.Event()
+        if not asks_upgrade:
+            may_send.set()
+        sending = asyncio.create_task(_send(connection, body, may_send), name=f"send to {url.host}")
         sending.add_done_callback(partial(_pass_on, connection))
         try:
             status, fields = await connection.answer()
+            if status == SWITCHED:
+                may_send.set()
             yield StreamedAnswer(status, httpx.Headers(fields), _pieces(connection, url))
         except httpx.HTTPError as error:
             fault = faults.translate(error, url)
@@ -114,8 +133,11 @@ class StreamingHttp:
             raise faults.unavailable(url, kind) from error
 
 
-async def _send(connection: HttpConnection, body: AsyncIterable[bytes] | None) -> None:
+async def _send(
+    connection: HttpConnection, body: AsyncIterable[bytes] | None, may_send: asyncio.Event
+) -> None:
     if body is not None:
+        await may_send.wait()
         await connection.send_all(body, is_duplex=True)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from pipeline.adapters.http.resolving import Rules
 from pipeline.adapters.http.streaming import StreamingHttp
@@ -26,6 +27,7 @@ from schemas.deployment import Deployment, Slot
 from schemas.states import DeploymentStatus
 from tests.connected.gateway.conftest import KEY, Rig, a_rig, token
 from tests.support.http.front import Front, application, front
+from tests.support.http.raw_server import saying
 from tests.support.http.raw_server import serving as talking
 from tests.support.http.serving import serving
 from tests.support.models.upstreams import upstream
@@ -39,8 +41,9 @@ MIB = 1024 * 1024
 class Activating:
     """The rig, with the server behind its gateway."""
 
-    def __init__(self, rig: Rig, fake: Front, url: str) -> None:
+    def __init__(self, rig: Rig, app: FastAPI, fake: Front, url: str) -> None:
         self.rig = rig
+        self.app = app
         self.fake = fake
         self.url = url
 
@@ -88,7 +91,7 @@ async def activating(store: Store, services: Services) -> AsyncIterator[Activati
         fake.access.authenticate = authenticate  # type: ignore[method-assign]
         fake.deployments.service = Deployments(rig.records, None)  # type: ignore[arg-type]
         fake.deployments.activation = Activation(rig.records, http, settings)
-        yield Activating(rig, fake, url)
+        yield Activating(rig, app, fake, url)
 
 
 async def test_a_call_waits_for_the_first_replica_and_goes_on_as_it_came(
@@ -147,23 +150,79 @@ async def test_one_too_many_is_refused_and_who_leaves_makes_room(activating: Act
         assert len(one.asked) == 1, "who left is asked for nothing"
 
 
-async def test_a_websocket_is_told_to_come_again(activating: Activating) -> None:
-    made = await activating.resting()
+@asynccontextmanager
+async def upgrading(
+    activating: Activating, deployment: Deployment, early: bytes = b""
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A caller that asks for a websocket, and sends `early` before it is answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", activating.rig.piece.port)
     head = (
-        f"GET /{made.slug}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        f"GET /{deployment.slug}/ws?x=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Key: {'A' * 22}==\r\nAuthorization: Bearer {token()}\r\n\r\n"
     )
     with closing(writer):
-        writer.write(head.encode())
+        writer.write(head.encode() + early)
+        yield reader, writer
+
+
+async def test_a_websocket_waits_for_the_first_replica_and_is_passed_on_both_ways(
+    activating: Activating,
+) -> None:
+    made = await activating.resting()
+    async with upgrading(activating, made, b"early ") as (reader, writer):
         await activating.demanded(made)
         async with upstream("one") as one:
             await activating.replica(made, one)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    assert " 503 " in answer
-    assert "retry-after: 1\r\n" in answer
-    assert one.asked == []
+            assert answer.startswith("http/1.1 101 ")
+            assert "upgrade: websocket\r\n" in answer
+            assert await reader.readexactly(6) == b"early "
+            sent = bytes(range(256)) * 4096
+            writer.write(sent)
+            assert await reader.readexactly(len(sent)) == sent
+            (head,) = (head.decode().lower() for head in one.heads)
+            assert head.startswith("get /ws?x=1 http/1.1\r\n")
+            assert "authorization" not in head
+            writer.write_eof()
+            assert await reader.read() == b""
+    activation: Activation = activating.fake.deployments.activation
+    assert activation._waiting == 0
+
+
+async def test_a_websocket_ends_with_its_replica_and_with_the_server(
+    activating: Activating,
+) -> None:
+    made = await activating.resting()
+    async with upstream("one") as one:
+        await activating.replica(made, one)
+        async with upgrading(activating, made) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+            activating.app.state.draining.set()
+            assert await reader.read() == b""
+            activating.app.state.draining.clear()
+        async with upgrading(activating, made) as (reader, _):
+            await reader.readuntil(b"\r\n\r\n")
+            one.close()
+            assert await reader.read() == b""
+
+
+async def test_a_websocket_that_the_replica_refuses_is_answered_as_it_says(
+    activating: Activating,
+) -> None:
+    made = await activating.resting()
+    refusal = b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 3\r\n\r\nno!"
+    async with talking(saying(refusal)) as server:
+        await activating.replica(made, server)
+        async with upgrading(activating, made) as (reader, writer):
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+            assert answer.startswith("HTTP/1.1 426 ")
+            assert await reader.readexactly(3) == b"no!"
+            # The connection speaks HTTP still, and nothing of what follows is passed on unseen.
+            writer.write(b"GET /nobody/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
 
 
 async def test_only_the_gateway_may_ask_and_only_for_ones_own(activating: Activating) -> None:

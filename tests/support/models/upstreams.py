@@ -22,6 +22,12 @@ class Upstream:
     asked: list[str] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        for writer in self.writers:
+            writer.close()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -70,10 +76,9 @@ def _accepted(head: bytes) -> bytes:
 async def upstream(name: str, port: int = 0) -> AsyncIterator[Upstream]:
     made = Upstream(name)
     talks: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
+        made.writers.append(writer)
         talks.add(asyncio.ensure_future(made.talk(reader, writer)))
 
     server = await asyncio.start_server(accept, "127.0.0.1", port)
@@ -86,5 +91,4 @@ async def upstream(name: str, port: int = 0) -> AsyncIterator[Upstream]:
             task.cancel()
         await asyncio.gather(*talks, return_exceptions=True)
         # One that was cancelled before it began has closed nothing.
-        for writer in writers:
-            writer.close()
+        made.close()
