@@ -23,7 +23,9 @@ def probed(
         int | None,
         typer.Option(min=1, max=65535, help="Probed over HTTP instead of the image's own check."),
     ] = None,
-    health_protocol: Annotated[str | None, typer.Option(help="http (default) or grpc.")] = None,
+    health_protocol: Annotated[
+        str | None, typer.Option(help="http (default), grpc, model-rest or model-grpc.")
+    ] = None,
     health_path: Annotated[str | None, typer.Option(help="Default: /; of grpc the method.")] = None,
     health_interval: Annotated[
         float | None, typer.Option(callback=finite, help="Seconds between probes; default: 10.")

@@ -75,10 +75,12 @@ class HealthCheck(Shape):
     """A probe by the node agent. Without one, the image's own HEALTHCHECK counts."""
 
     port: int = Field(ge=1, le=65535)
-    protocol: Literal["http", "grpc"] = "http"
+    protocol: Literal["http", "grpc", "model-rest", "model-grpc"] = "http"
+    """`model-rest` and `model-grpc`: the question for its status that every model answers, well
+    when the answer is one that passes a load test."""
     path: str = Field(default="/", pattern=r"^/")
     """Of a `GET`, well when that is answered with 2xx or 3xx; or the method of a gRPC call with an
-    empty message, `/Service/Method`, well when that is OK."""
+    empty message, `/Service/Method`, well when that is OK. Models are asked where they all are."""
     interval_s: float = Field(default=10, gt=0, le=3600)
     timeout_s: float = Field(default=5, gt=0, le=600)
     retries: int = Field(default=3, ge=1, le=100)

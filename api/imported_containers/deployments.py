@@ -285,9 +285,10 @@ async def full_object(
 
 
 async def recalled(services: Services, caller: Principal, text: str) -> Deployment | None:
-    """Deleted ones, too."""
+    """Deleted ones, too; none that follows the version of a model."""
     id = canonical(text)
-    return await services.deployments.service.recall(caller, id) if id else None
+    found = await services.deployments.service.recall(caller, id) if id else None
+    return None if found is None or found.owner else found
 
 
 async def find(services: Services, caller: Principal, text: str) -> Deployment:

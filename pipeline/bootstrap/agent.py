@@ -38,6 +38,8 @@ from pipeline.bootstrap import connect, registry_rules
 from pipeline.build_ports import BuildingEngine
 from pipeline.images.ownership import OwnRegistry
 from pipeline.logs.sending import LogBroker, LogSender
+from pipeline.models.runtime.client import GrpcDialect, RestDialect
+from pipeline.models.runtime.readiness import ask_status
 from pipeline.nodes.leases import Leases
 from pipeline.ports import GpuInventory
 from pipeline.records.idempotency import new_id
@@ -168,12 +170,21 @@ def _context(bus: Bus, build: str, asked: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def _ask(http: GuardedHttp, url: str, timeout_s: float) -> int:
-    """What a container's health endpoint answers. Its redirects are not followed."""
-    if (where := urlsplit(url)).scheme == "grpc":
-        host, port, most = where.hostname or "", where.port or 0, PROBE_MAX_BYTES
-        answer = await GrpcModels().call(
-            host, port, where.path, b"", total_s=timeout_s, max_bytes=most
-        )
-        return 200 if answer.code == OK else 503
+    """What a container's health endpoint answers. Its redirects are not followed.
+
+    Raises YardError, also for a model that has not started.
+    """
+    where = urlsplit(url)
+    match where.scheme:
+        case "grpc":
+            host, port, most = where.hostname or "", where.port or 0, PROBE_MAX_BYTES
+            answer = await GrpcModels().call(
+                host, port, where.path, b"", total_s=timeout_s, max_bytes=most
+            )
+            return 200 if answer.code == OK else 503
+        case "model-rest" | "model-grpc":
+            is_rest = where.scheme == "model-rest"
+            dialect = RestDialect(http) if is_rest else GrpcDialect(GrpcModels(), http)
+            return await ask_status(dialect, f"http://{where.netloc}", timeout_s)
     limits = Limits(total_s=timeout_s, body_max_bytes=PROBE_MAX_BYTES, redirects=0)
     return (await http.request("GET", url, limits=limits)).status

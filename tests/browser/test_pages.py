@@ -8,10 +8,12 @@ from typing import Any
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.store.readings import Readings, Source
 from pipeline.adapters.store.store import Store
+from pipeline.models.service import deployment_id, version_id
 from pipeline.records.kernel import now
 from schemas.container import ContainerSpec, Desired, Resources
-from schemas.deployment import AutoscalePolicy, Metric, ScalingLook, ScalingTarget
+from schemas.deployment import AutoscalePolicy, Metric, Owner, ScalingLook, ScalingTarget
 from schemas.image import ImageSource
+from schemas.model import ModelVersion
 from schemas.states import ContainerStatus, DeploymentStatus, ImageStatus
 from tests.browser.conftest import ESCAPE, LIVE, ORG, Page, Yard, happen, store
 from tests.support import records as made
@@ -105,6 +107,33 @@ async def test_a_deployment_has_a_page(page: Page, yard: Yard) -> None:
     await page.press_button("#page .bar", "Delete")
     assert "answers" in await page.browser.text("#confirm-text")
     await page.browser.press(ESCAPE)
+
+
+async def test_what_follows_a_version_is_not_offered_to_be_changed(page: Page, yard: Yard) -> None:
+    buttons = "return document.querySelectorAll(`${arguments[0]} button`).length"
+    image = made.image(org=ORG, at=now(), status=ImageStatus.READY)
+    model, number, key = "abcdefghij", "1.0.0", "followed"
+    named = {"model": model, "model_name": "followed", "version": number, "serving": key}
+    times = {"created_at": now(), "updated_at": now()}
+    version = ModelVersion(
+        uuid=version_id(model, number), org=ORG, image=image.uuid, **named, **times
+    )
+    follows = made.deployment(
+        uuid=deployment_id(ORG, key),
+        org=ORG,
+        at=now(),
+        name="follows",
+        owner=Owner(model=model, version=number),
+        status=DeploymentStatus.SCALED_DOWN,
+        replicas=0,
+    )
+    await store(yard, image, version, follows)
+    row = await page.row("deployments", "follows")
+    assert await page.browser.run(buttons, row) == 0
+    await page.browser.click(f"{row} th a")
+    await page.browser.until("document.querySelector('#record a[href*=models]')")
+    assert f"{model} {number}" in await page.browser.text("#record")
+    assert await page.browser.run(buttons, "#page .bar") == 0
 
 
 async def test_a_model_and_its_version_have_pages(page: Page, yard: Yard) -> None:

@@ -30,6 +30,8 @@ export const deployments = {
     { title: "Replicas", read: replicas, show: showReplicas },
     { title: "Scaled by", read: ({ autoscale }) => autoscale, show: ruleInWords },
     { title: "Last scaled", read: ({ scaling }) => scaling, show: lastInWords },
+    { title: "Answers calls of", read: ({ owner }) => owner && [owner.model, owner.version],
+      show: ([model, version]) => link(["models", model, "versions", version], `${model} ${version}`) },
     { title: "Image", read: ({ template }) => template.spec.image,
       show: uuid => link(["images", uuid], uuid) },
     { title: "Template", read: ({ template }) => [template.generation, template.made_at],
@@ -55,8 +57,9 @@ const showReplicas = ([ready, wanted, least, most]) => [
 ];
 
 function actions(deployment, collection, { may, id }) {
-  const { uuid, name, desired, status } = deployment;
-  if (desired === "DELETED" || status === "DELETED") return [];
+  const { uuid, name, desired, status, owner } = deployment;
+  // One with an owner follows the version of a model, where it is shut down.
+  if (owner || desired === "DELETED" || status === "DELETED") return [];
   const path = `deployments/${uuid}`;
   const put = async (way, method = "POST") => collection.put(await call(`${path}${way}`, { method }));
   const isUp = desired === "RUNNING";

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pipeline import errors
-from pipeline.models.runtime import grpc_messages
 from pipeline.models.version_rules import find_requirement
 from schemas.container import (
     PURPOSE_LABEL,
@@ -74,8 +73,7 @@ def start_check(spec: ContainerSpec, timeout_s: float) -> HealthCheck:
     is_grpc = spec.labels[PROTOCOL_LABEL] == ModelProtocol.GRPC
     return HealthCheck(
         port=model_port(spec),
-        protocol="grpc" if is_grpc else "http",
-        path=grpc_messages.STATUS if is_grpc else "/status",
+        protocol="model-grpc" if is_grpc else "model-rest",
         interval_s=1,
         timeout_s=min(timeout_s, 600),
         retries=1,

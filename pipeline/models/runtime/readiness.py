@@ -8,7 +8,7 @@ from typing import Final
 
 from pipeline import errors
 from pipeline.adapters.http.guarded import Limits, Reply
-from pipeline.models.runtime.client import SHOWN_CHARACTERS, ModelClient
+from pipeline.models.runtime.client import SHOWN_CHARACTERS, Dialect, ModelClient
 from pipeline.models.runtime.container_spec import model_port
 from schemas.container import Container
 
@@ -41,7 +41,7 @@ class StatusCheck:
         while (left_s := end - now()) > 0:
             reply = await self._asked(left_s)
             if reply is not None and reply.status == 200:
-                return self._judge(reply)
+                return require_ready(self._call, reply)
             await asyncio.sleep(min(pause_s, max(end - now(), 0)))
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
         if self._status is None:
@@ -73,17 +73,31 @@ class StatusCheck:
         self._status = status
         self.answered = f"{self._call} answered {status}, {body}"
 
-    def _judge(self, reply: Reply) -> None:
-        kind = _media_type(reply)
-        if kind != "application/json":
-            raise errors.StatusContentType(
-                f"{self._call} answered with the content type {kind or 'of nothing'}:"
-                " it must be application/json."
-            )
-        if reply.is_truncated or not _is_json_object(reply.body):
-            raise errors.StatusNotJson(
-                f"{self._call} answered 200, but the body is not a JSON object{_coding(reply)}."
-            )
+
+async def ask_status(dialect: Dialect, address: str, timeout_s: float) -> int:
+    """Ask the model at `address` (`http://host:port`) once. Returns 200; raises as `require_ready`,
+    and Unreachable."""
+    limits = Limits(total_s=timeout_s, body_max_bytes=BODY_MAX_BYTES, redirects=0)
+    reply = await dialect.status(address, limits=limits)
+    require_ready(dialect.status_call, reply)
+    return reply.status
+
+
+def require_ready(call: str, reply: Reply) -> None:
+    """Of what was answered to `call`. Raises StatusError unless it is 200, StatusContentType and
+    StatusNotJson for a 200 that is not declared as JSON, or no JSON object."""
+    if reply.status != 200:
+        raise errors.StatusError(f"{call} answered {reply.status}.")
+    kind = _media_type(reply)
+    if kind != "application/json":
+        raise errors.StatusContentType(
+            f"{call} answered with the content type {kind or 'of nothing'}:"
+            " it must be application/json."
+        )
+    if reply.is_truncated or not _is_json_object(reply.body):
+        raise errors.StatusNotJson(
+            f"{call} answered 200, but the body is not a JSON object{_coding(reply)}."
+        )
 
 
 def never_listened(port: int, timeout_s: float) -> errors.NeverListened:

@@ -21,6 +21,7 @@ echo "starting on port $PSC_MODEL_PORT"
 echo "a warning" >&2
 sleep ${LISTEN_AFTER:-0}
 [ -n "$EXIT_CODE" ] && { echo "cannot go on"; exit $EXIT_CODE; }
+[ -n "$WELL_AFTER" ] && (sleep $WELL_AFTER; : > /well) &
 [ -z "$DEAF" ] && nc -ll -p $PSC_MODEL_PORT -e /model/answer &
 while :; do sleep 3600 & wait $!; done
 """
@@ -44,11 +45,13 @@ body=""
 case "$method $path" in
 "GET /status")
     sleep ${STATUS_DELAY:-0}
+    [ -n "$WELL_AFTER" ] && [ ! -e /well ] && answer 202 application/json '{"ok": false}' && exit
     well='{"ok": true}'
     answer ${STATUS_CODE:-200} "${STATUS_TYPE:-application/json}" "${STATUS_BODY-$well}"
     ;;
 "POST /run")
     sleep ${RUN_DELAY:-0}
+    [ -n "$WELL_AFTER" ] && [ ! -e /well ] && answer 500 text/plain "too early" && exit
     input=$(echo "$body" | sed -n 's/.*"input": *"\\([^"]*\\)".*/\\1/p')
     output=$(echo "$body" | sed -n 's/.*"output": *"\\([^"]*\\)".*/\\1/p')
     if [ -n "$input" ] && [ -z "$WRITE_NOTHING" ]; then
