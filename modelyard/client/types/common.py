@@ -69,7 +69,7 @@ class HealthCheck(TypedDict):
     """A probe by the node agent. Without one, the image's own HEALTHCHECK counts."""
 
     port: int
-    protocol: NotRequired[Literal["http", "grpc"]]
+    protocol: NotRequired[Literal["http", "grpc", "model-rest", "model-grpc"]]
     path: NotRequired[str]
     interval_s: NotRequired[float]
     timeout_s: NotRequired[float]
