@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.access.service import Access
+from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.store.store import Store
+from pipeline.errors import Unauthenticated
 from pipeline.events.hub import EventHub
 from pipeline.organisations.service import Organisations
 from pipeline.topology import parse_event
@@ -17,6 +19,7 @@ from schemas.organisation import OrganisationSpec
 from tests.support.access import CHEAP, HOME, Clock, login, principal, records, refused, settings
 from tests.support.event_log import FakeEventLog
 from tests.support.tenants import Tenant
+from tests.support.waiting import eventually
 
 
 class Telling:
@@ -92,3 +95,29 @@ async def test_the_tokens_of_a_deleted_organisation_are_out_everywhere(
     await other.authenticate(f"ApiKey {text}")
     await organisations.delete(admin, "team")
     assert await refused(other, f"ApiKey {text}") == "revoked"
+
+
+async def test_a_process_that_hears_of_it_by_the_broker_refuses_a_disabled_user(
+    store: Store, clock: Clock, bus: Bus
+) -> None:
+    """No time passes: nothing that is remembered runs out by itself."""
+    here = Access(records(store, clock, bus), settings(), CHEAP)
+    there = Access(records(store, clock), settings(), CHEAP)
+    await here.bootstrap()
+    admin = await principal(here, await login(here))
+    user = await Tenant(here, admin.org).user()
+    session = await login(here, user.name)
+    async with EventHub.open(bus, buffer_frames=16) as hub:
+        hub.observe(there.heard)
+        await eventually(lambda: hub.live)
+        await principal(there, session)
+        await here.users.edit(admin, user.uuid, UserEdit(active=False))
+
+        async def is_out() -> bool:
+            try:
+                await principal(there, session)
+            except Unauthenticated as error:
+                return error.facts["reason"] == "user_inactive"
+            return False
+
+        await eventually(is_out)

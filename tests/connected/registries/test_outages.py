@@ -25,12 +25,27 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/container_registries", {"container_registry_tags": "x"}),
     ("GET", "/check_container_health/x", None),
 ]
+ID = "4080f3b5-4d6e-4c36-a6eb-d6f0cd3b0e6d"
+IMPORTED: list[tuple[str, str, Any]] = [
+    *((method, "/models/client/model-repos/", {}) for method in ("POST", "GET", "DELETE")),
+    *((method, "/accounts/secrets/", {}) for method in ("POST", "GET")),
+    ("DELETE", f"/accounts/secrets/{ID}/", None),
+    ("POST", "/deployments/private/deploy-model/", {}),
+    ("GET", "/deployments/model-deployments/", None),
+    ("GET", f"/deployments/model-deployments/{ID}/", None),
+    ("POST", f"/deployments/{ID}/edit", {}),
+    ("POST", f"/deployments/{ID}/startstop/", {"action": "stop"}),
+    ("DELETE", f"/deployments/{ID}/delete/", None),
+]
+"""Of the door of imported containers."""
 
 
 @pytest.fixture
 async def lonely(own_mongod: MongodPiece, own_nats: NatsPiece) -> AsyncIterator[Door]:
     """An application without a worker, on services that a test may stop."""
-    app = create(settings(own_nats.url, own_mongod.url, registry_health_wait_s=0.5))
+    app = create(
+        settings(own_nats.url, own_mongod.url, registry_health_wait_s=0.5, verdict_wait_s=0.5)
+    )
     async with app.router.lifespan_context(app), await client(app, "acme") as http:
         yield Door(http, app.state.services, "acme")
 
@@ -63,6 +78,11 @@ async def test_a_store_that_is_away_is_503_and_comes_back(
     )
     for answer in answers:
         assert_unavailable(answer)
+    others = await asyncio.gather(
+        *(lonely.http.request(method, path, json=body) for method, path, body in IMPORTED)
+    )
+    told = {"detail": "The service is unavailable at the moment: try again."}
+    assert [(each.status_code, each.json()) for each in others] == [(503, told)] * len(IMPORTED)
     await own_mongod.start()
 
     async def is_back() -> bool:
@@ -84,3 +104,8 @@ async def test_without_a_broker_entries_are_written_and_their_events_wait(
         "modelyard.registry.updated",
     ]
     assert_unavailable(await lonely.http.get(f"/check_container_health/{id}"), 504)
+    # So do images, whose verdict comes with the broker.
+    image = {"name": "x", "runtime_gpus": 0, "docker_tag": "1", "registry_path": "127.0.0.1:9/a"}
+    asked = image | {"source_type": "docker_hub"}
+    pending = await lonely.http.post("/models/client/model-repos/", json=asked)
+    assert (pending.status_code, pending.json()["status"]) == (201, "PENDING"), pending.text
