@@ -274,8 +274,9 @@ async def _changed(
 
 
 def _is_up(container: Container) -> bool:
+    """It runs, in place of whatever it replaces, or will not."""
     is_launched = container.status in OVER or container.status in views.RUNNING
-    return is_launched and container.restart_at is None
+    return is_launched and container.restart_at is None and container.replaces is None
 
 
 DONE: Final[dict[str, Callable[[Container], bool]]] = {
