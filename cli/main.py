@@ -17,6 +17,7 @@ from cli.commands import (
     demo,
     deployments,
     events,
+    history,
     images,
     models,
     nodes,
@@ -119,6 +120,8 @@ for command in (
 for command in (access.login, access.logout, access.whoami, events.events):
     app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
+for command in (history.timeline, history.watch):
+    app.command(rich_help_panel=USE_IT)(command)
 images.app.command("build")(builds.build)
 app.command(rich_help_panel=USE_IT)(manifests.apply)
 app.command(rich_help_panel=USE_IT)(manifests.export)

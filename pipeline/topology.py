@@ -330,9 +330,9 @@ def attempt(stream: str, message: str) -> str:
     return f"yard.attempt.{token(stream)}.{token(message)}"
 
 
-def events_of(org: str | None) -> str:
-    """Filter on the event stream; None is every organisation."""
-    return "yard.evt.>" if org is None else f"yard.evt.{token(org)}.>"
+def events_of(org: str | None, *about: str) -> str:
+    """Filter on the event stream; None is every organisation. `about`: resource and id."""
+    return ".".join(("yard.evt", *map(token, (org, *about) if org else ()), ">"))
 
 
 def is_skipped(plan: StagePlan, subject: str) -> bool:

@@ -169,6 +169,39 @@ class Rejection(BaseModel):
     attempts: int
 
 
+class TimelineEvent(BaseModel):
+    """One event of a record, and how long after others it happened."""
+
+    id: str | None
+    """`ce-id`."""
+    sequence: int
+    kind: str
+    time: AwareDatetime
+    actor: str | None = None
+    causation_id: str | None = None
+    """`X-Request-Id` of the request, or id of the command, from which it follows."""
+    elapsed_s: float
+    """Since the first event that is kept."""
+    since_previous_s: float
+    """Since the event before; 0 for the first."""
+    data: Any
+    """What the event told (`EventData`)."""
+
+
+class Timeline(BaseModel):
+    """What happened to a record, the oldest event first."""
+
+    resource: str
+    id: str
+    complete: bool
+    """False when older events are kept no more."""
+    events: list[TimelineEvent]
+    resume: str
+    """An event id: whoever follows the events after it misses none."""
+    next: str | None = None
+    """Cursor of the events that follow; null on the last page."""
+
+
 class Attempt(BaseModel):
     """One failed attempt at a message."""
 

@@ -11,6 +11,7 @@ from api.yard import (
     container_streams,
     containers,
     deployments,
+    history,
     images,
     messages,
     nodes,
@@ -45,6 +46,7 @@ ROUTERS = (
     directory.router,
     secrets.router,
     webhooks.router,
+    history.router,
 )
 
 

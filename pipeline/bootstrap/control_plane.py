@@ -41,6 +41,7 @@ from pipeline.containers.pulls import Pulls
 from pipeline.containers.service import Containers
 from pipeline.containers.usage import Usage
 from pipeline.dead_letters.service import DeadLetters
+from pipeline.events.timeline import Timelines
 from pipeline.images import delivery_events
 from pipeline.images.ingest.ingest import Ingest
 from pipeline.images.ingest.service import Deliveries
@@ -103,6 +104,7 @@ class Services:
     webhooks: WebhookServices
     catalog: CatalogServices
     dead_letters: DeadLetters
+    timelines: Timelines
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             webhooks=WebhookServices.over(records, bus, guarded, settings),
             catalog=catalog(records, search, gates, imaging.service, opened.service, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
+            timelines=Timelines(bus, records.store),
         )
 
 
