@@ -27,6 +27,7 @@ from cli.commands import (
 )
 from cli.commands.access import contexts
 from cli.commands.registries import catalog, directory, secrets
+from cli.commands.history import audit
 from cli.console import FAILED, USAGE, add_formats, echo, err
 from cli.credentials import CHOSEN
 
@@ -120,7 +121,7 @@ for command in (
 for command in (access.login, access.logout, access.whoami, events.events):
     app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
-for command in (history.timeline, history.watch):
+for command in (history.timeline, history.watch, audit.audit):
     app.command(rich_help_panel=USE_IT)(command)
 images.app.command("build")(builds.build)
 app.command(rich_help_panel=USE_IT)(manifests.apply)

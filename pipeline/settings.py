@@ -262,6 +262,8 @@ class Settings(BaseSettings):
     """Of the output of one build that is told; of what comes after it only the end."""
     build_max_age_days: float = Field(default=30, gt=0, le=3650)
     """Builds that are over are listed for this long; their images stay."""
+    audit_max_age_days: float = Field(default=365, gt=0, le=36_500)
+    """Who did what, and from where, is kept for this long."""
     stop_grace_s: int = 10
     """Time between SIGTERM and SIGKILL of a container."""
     restart_backoff_s: float = 10

@@ -21,6 +21,7 @@ _CONCEALED: ContextVar[tuple[Callable[[], Collection[str]], ...]] = ContextVar(
     "concealed", default=()
 )
 _CAUSE: ContextVar[str | None] = ContextVar("cause", default=None)
+_ORIGIN: ContextVar[str | None] = ContextVar("origin", default=None)
 _FIELDS: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default={})  # noqa: B039
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -123,6 +124,21 @@ def caused_by(id: str | None) -> Iterator[None]:
 def current_cause() -> str | None:
     """Id of the command or request that is being carried out; None outside of any."""
     return _CAUSE.get()
+
+
+@contextmanager
+def coming_from(address: str | None) -> Iterator[None]:
+    """What is asked for inside, in this task and those it starts, comes from that address."""
+    reset = _ORIGIN.set(address)
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(reset)
+
+
+def current_origin() -> str | None:
+    """Address of whoever sent the request that is being carried out; None outside of any."""
+    return _ORIGIN.get()
 
 
 def redact(text: str) -> str:

@@ -53,6 +53,8 @@ class Permission(StrEnum):
     ORGANISATION_VIEW = "organisation:view"
     ORGANISATION_WRITE = "organisation:write"
     """Of all organisations, with their users: held by administrators of the installation's own."""
+    AUDIT_READ = "audit:read"
+    """Who did what in the organisation, and from where."""
     TOKEN_WRITE = "token:write"
     USER_WRITE = "user:write"
 
@@ -123,3 +125,23 @@ class Token(Record, collection="tokens", resource="token"):
     user: str | None = None
     """The user with whom it ends, as `User.holder` says it; None for tokens of nodes, which outlive
     users."""
+
+
+class AuditEntry(Record, collection="audit", resource="audit-entry"):
+    """Something that somebody did: made of the event that tells it. It never changes.
+
+    `uuid` follows from organisation and event, `created_at` is when it happened, and `cause` the
+    request or command with which it was asked for.
+    """
+
+    actor: str
+    origin: str
+    """The address of an HTTP client, or `nats`."""
+    action: str
+    """Resource and kind of the event: `image.deleted`."""
+    target: str
+    """uuid of the record."""
+    name: str | None = None
+    """What the record was called."""
+    event: str
+    """`ce-id`."""

@@ -42,6 +42,8 @@ class Message(BaseModel):
     """The principal who caused it, for instance `user:3f…`, or `node:…`."""
     causation_id: str | None = None
     """Of the command or request from which it all follows (the extension `causationid`)."""
+    origin: str | None = None
+    """Address from which he asked for it by HTTP (the extension `origin`)."""
     traceparent: str | None = None
     data: dict[str, Any] = Field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class Message(BaseModel):
             "ce-subject": self.data.get("id"),
             "ce-actor": self.actor,
             "ce-causationid": self.causation_id,
+            "ce-origin": self.origin,
             "traceparent": self.traceparent,
         }
         encoded = {name: _encode(str(value)) for name, value in attributes.items() if value}
@@ -83,6 +86,7 @@ class Message(BaseModel):
             time=_time(named.get("ce-time"), received_at),
             actor=named.get("ce-actor"),
             causation_id=named.get("ce-causationid"),
+            origin=named.get("ce-origin"),
             traceparent=named.get("traceparent"),
             data=_data(body),
         )

@@ -129,6 +129,8 @@ def sweeps(services: Services) -> list[Sweep]:
         Sweep("deleted registries", MINUTE_S, registries.service.purge),
         Sweep("webhook deliveries", every_s, services.webhooks.deliveries.sweep),
         Sweep("old webhook deliveries", MINUTE_S, services.webhooks.deliveries.purge),
+        Sweep("audit", FOLLOW_S, services.audit.sweep),
+        Sweep("old audit entries", MINUTE_S, services.audit.purge),
         Sweep("catalogue", every_s, services.catalog.validation.sweep),
         Sweep("deleted catalogue entries", MINUTE_S, services.catalog.service.purge),
         *registry_space(services),

@@ -16,7 +16,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.records.idempotency import new_id
-from pipeline.telemetry import caused_by, log_fields
+from pipeline.telemetry import caused_by, coming_from, log_fields
 
 HEAD_OF_GET = "modelyard.head"
 """Set in the scope of a HEAD request that is answered by the GET route without its body."""
@@ -169,7 +169,8 @@ class RequestIds:
                 MutableHeaders(scope=message)[HEADER] = id
             await send(message)
 
-        with caused_by(id), log_fields(request_id=id):
+        address = scope["client"][0] if scope.get("client") else None
+        with caused_by(id), coming_from(address), log_fields(request_id=id):
             await self._app(scope, receive, named)
 
 

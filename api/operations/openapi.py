@@ -37,6 +37,7 @@ _TAGS = [
     {"name": "deployments", "description": "Keep replicas of a container answering."},
     {"name": "nodes", "description": "Machines with a Docker Engine and an agent."},
     {"name": "events", "description": "What happens, while it happens."},
+    {"name": "audit", "description": "Who did what, and from where."},
     {"name": "webhooks", "description": "URLs that are told what happens."},
     {"name": "dead letters", "description": "Messages that could not be handled."},
     {"name": "access", "description": "Logins and tokens."},

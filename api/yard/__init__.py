@@ -21,6 +21,7 @@ from api.yard import (
     webhooks,
 )
 from api.yard.registries import catalog, directory, secrets
+from api.yard.history import audit
 
 ROUTERS = (
     images.archives,  # before its neighbour on the same path: it takes archives only
@@ -47,6 +48,7 @@ ROUTERS = (
     secrets.router,
     webhooks.router,
     history.router,
+    audit.router,
 )
 
 

@@ -12,7 +12,16 @@ from cli.console import AsJson, age, echo, field, for_each, json_or_row, json_or
 from modelyard.client import Event
 
 RESOURCES = (
-    *("build", "catalog", "catalog-row", "container", "dead-letter", "deployment", "image"),
+    *(
+        "audit-entry",
+        "build",
+        "catalog",
+        "catalog-row",
+        "container",
+        "dead-letter",
+        "deployment",
+        "image",
+    ),
     *("model", "model-file", "model-version", "node", "organisation", "registry"),
     *("registry-history", "registry-space", "secret", "token", "upload", "user", "volume"),
     *("webhook", "webhook-delivery"),

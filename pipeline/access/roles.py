@@ -15,7 +15,7 @@ from schemas.message import Message
 _EVERYTHING: Final = frozenset(P)
 _ADMINISTRATION: Final = frozenset(
     {P.TOKEN_WRITE, P.USER_WRITE, P.DEAD_LETTER_WRITE, P.DEAD_LETTER_REVEAL}
-    | {P.NODE_WRITE, P.ORGANISATION_WRITE, P.CATALOG_WRITE}
+    | {P.NODE_WRITE, P.ORGANISATION_WRITE, P.CATALOG_WRITE, P.AUDIT_READ}
 )
 
 PERMISSIONS: Final[Mapping[Role, frozenset[P]]] = MappingProxyType(

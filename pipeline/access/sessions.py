@@ -87,6 +87,7 @@ class Sessions:
         user = await self._users.check(org, username, password)
         await self._throttle.forgive(attempt)
         await self._revocations.require(org, (), user.holder)
+        await self._records.tell(user, event("logged-in"), actor=f"user:{user.uuid}")
         refresh = self._claims(user, TokenKind.REFRESH, self._settings.refresh_token_s)
         return self._session(user, refresh, access_s)
 

@@ -21,6 +21,7 @@ from pipeline.adapters.registry.tokens import RegistryTokens
 from pipeline.adapters.store.log_chunks import LogChunks
 from pipeline.adapters.store.readings import Readings
 from pipeline.adapters.store.search import Search
+from pipeline.audit.service import AuditTrail
 from pipeline.bootstrap import connect, letter_seal, registry_rules
 from pipeline.bootstrap.answering import (
     ContainerServices,
@@ -105,6 +106,7 @@ class Services:
     catalog: CatalogServices
     dead_letters: DeadLetters
     timelines: Timelines
+    audit: AuditTrail
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             catalog=catalog(records, search, gates, imaging.service, opened.service, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
             timelines=Timelines(bus, records.store),
+            audit=AuditTrail(records, bus, settings),
         )
 
 

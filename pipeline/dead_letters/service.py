@@ -19,7 +19,7 @@ from pipeline.errors import Conflict, InvalidInput, Misconfigured, NotFound
 from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import Clock, now
 from pipeline.records.queries import MOST, Page
-from pipeline.telemetry import concealing, current_cause, redact
+from pipeline.telemetry import concealing, current_cause, current_origin, redact
 from schemas.access import Principal
 from schemas.message import ID_HEADER, DeadLetter, DeadLetterHeader, Message
 
@@ -101,13 +101,15 @@ class DeadLetters:
         new_id = f"requeue.{id}.{stored.headers.get(ID_HEADER, '')}"
         headers = {**text.headers, ID_HEADER: new_id}
         await self._bus.publish_raw(letter.subject, text.data, headers)
+        await self._tell("requeued", caller, letter)
         await self._bus.delete_stored(topology.DEAD.name, stored.sequence)
         log.info("%s requeued dead letter %s (%s)", caller.id, id, letter.subject)
         return letter
 
     async def drop(self, caller: Principal, id: str) -> None:
-        """Forget it. Raises NotFound."""
+        """Forget it; that is told as an event first. Raises NotFound."""
         stored = await self._stored(caller, id)
+        await self._tell("dropped", caller, _shown(stored))
         await self._bus.delete_stored(topology.DEAD.name, stored.sequence)
         log.info("%s dropped dead letter %s", caller.id, id)
 
@@ -177,6 +179,7 @@ class DeadLetters:
                 time=self._clock(),
                 actor=caller.id,
                 causation_id=current_cause(),
+                origin=current_origin(),
                 data={"id": letter.id, "org": org, "subject": letter.subject, "code": letter.code},
             )
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
 
 from pipeline import topology
 from pipeline.adapters.bus.reading import StoredEvent
@@ -97,8 +96,8 @@ class _Page(NamedTuple):
 def _told(events: Sequence[StoredEvent], page: _Page | None) -> Iterator[TimelineEvent]:
     first_ms, last_ms = (page.first_ms, page.last_ms) if page else (None, None)
     for event in events:
-        headers = {name.lower(): unquote(value) for name, value in event.headers.items()}
-        time = _time(headers, event)
+        headers = event.attributes()
+        time = event.happened_at()
         now_ms = _ms(time)
         first_ms = now_ms if first_ms is None else first_ms
         last_ms = now_ms if last_ms is None else last_ms
@@ -115,15 +114,6 @@ def _told(events: Sequence[StoredEvent], page: _Page | None) -> Iterator[Timelin
             data=_data(event),
         )
         last_ms = now_ms
-
-
-def _time(headers: Mapping[str, str], event: StoredEvent) -> datetime:
-    """When it happened, or when it was stored if it does not say so."""
-    try:
-        told = datetime.fromisoformat(headers["ce-time"])
-    except (KeyError, ValueError):
-        return event.time
-    return told if told.tzinfo else event.time
 
 
 def _data(event: StoredEvent) -> Any:

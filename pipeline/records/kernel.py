@@ -20,7 +20,7 @@ from pipeline.errors import AlreadyExists, Conflict, LostRace, Overloaded, Stale
 from pipeline.records.closing import require_open
 from pipeline.records.idempotency import new_id, replayed
 from pipeline.records.messages import Draft, Outbox
-from pipeline.telemetry import current_cause
+from pipeline.telemetry import current_cause, current_origin
 from schemas.base import Record
 from schemas.message import Message
 
@@ -219,6 +219,12 @@ class Records:
         await self.outbox.send(changed)
         return True
 
+    async def tell(self, record: Record, send: Draft, *, actor: str | None = None) -> None:
+        """Publish what left the record as it is. It is lost while the broker is away."""
+        told = send(record, self.clock(), actor)
+        own = told.model_copy(update={"id": f"{told.id}.{new_id()}"})
+        await self.outbox.tell(_caused(own, current_cause()))
+
     async def purge(self, record: Record) -> bool:
         """Remove a record for good, unless messages of it still wait for the broker. Idempotent.
 
@@ -265,7 +271,7 @@ def living(ended: StrEnum, status: str | None = None, **where: Any) -> dict[str,
 
 
 def _caused(message: Message, cause: str | None) -> Message:
-    return message.model_copy(update={"causation_id": cause})
+    return message.model_copy(update={"causation_id": cause, "origin": current_origin()})
 
 
 def _after(record: R, change: Change, at: datetime) -> R:

@@ -128,6 +128,15 @@ class Outbox(AbstractAsyncContextManager["Outbox", None]):
         finally:
             self._mark_later(record, sent)
 
+    async def tell(self, message: Message) -> None:
+        """Publish what no write has decided. It is lost while the broker is away."""
+        if self._bus is None:
+            return
+        try:
+            await self._bus.publish(message, timeout_s=PUBLISH_S)
+        except YardError as error:
+            log.warning("%s is not told: %s", message.id, error.message)
+
     async def sweep(self, kinds: Iterable[type[Record]], before: datetime) -> int:
         """Publish messages older than `before` that are still in their records.
 

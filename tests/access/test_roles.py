@@ -36,6 +36,7 @@ def test_a_member_does_everything_but_administration() -> None:
         Permission.NODE_WRITE,
         Permission.ORGANISATION_WRITE,
         Permission.CATALOG_WRITE,
+        Permission.AUDIT_READ,
     }
 
 

@@ -80,6 +80,7 @@ COMMANDS = {
     "resume_node": f"nodes resume {ID}",
     "follow_events": "events",
     "get_timeline": f"timeline images {ID}",
+    "list_audit_entries": "audit",
     "list_dead_letters": "dead-letters list",
     "get_dead_letter": "dead-letters show 7",
     "drop_dead_letter": "dead-letters drop 7",

@@ -28,6 +28,7 @@ FLOORS = {
     "adapters/registry": 4,
     "records": 4,
     "events": 5,
+    "audit": 5,
     "dead_letters": 5,
     "access": 5,
     "own_registry": 5,

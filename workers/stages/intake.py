@@ -8,8 +8,9 @@ from schemas.message import ID_HEADER
 from workers.broker import StageSubscriber, YardBroker, add_stage
 from workers.middleware import Received
 
-DROPPED = "ce-causationid"
-"""What a command from outside causes is caused by that command, whatever it says."""
+DROPPED = frozenset({"ce-causationid", "ce-origin"})
+"""What a command from outside causes is caused by that command, and came from here, whatever it
+says."""
 
 
 class Intakes:
@@ -37,7 +38,7 @@ class Intakes:
         """
         asked = received.message
         given = asked.headers.get(ID_HEADER) or f"{received.stream}-{asked.sequence}"
-        kept = {name: each for name, each in asked.headers.items() if name.lower() != DROPPED}
+        kept = {name: each for name, each in asked.headers.items() if name.lower() not in DROPPED}
         org = topology.org_of(asked.subject)
         await self._bus.publish_raw(
             topology.taken_in(asked.subject), asked.data, kept | {ID_HEADER: f"queue.{org}.{given}"}

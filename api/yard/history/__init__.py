@@ -1,4 +1,4 @@
-"""`/yard/v1/{resource}/{id}/timeline`: what happened to one record."""
+"""`/yard/v1/{resource}/{id}/timeline`: what happened to one record; who did it: `audit`."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -43,6 +44,18 @@ class StoredEvent:
     """As published; the broker's own `Nats-…` headers are left out, but for the message id."""
     data: bytes
     time: datetime
+
+    def attributes(self) -> dict[str, str]:
+        """Headers by their names in lower case, decoded as those of CloudEvents are."""
+        return {name.lower(): unquote(value) for name, value in self.headers.items()}
+
+    def happened_at(self) -> datetime:
+        """When it says that it happened, else when it was stored."""
+        try:
+            told = datetime.fromisoformat(self.attributes()["ce-time"])
+        except (KeyError, ValueError):
+            return self.time
+        return told if told.tzinfo else self.time
 
 
 @dataclass(frozen=True, slots=True)

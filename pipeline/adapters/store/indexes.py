@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from schemas.access import Token, User
+from schemas.access import AuditEntry, Token, User
 from schemas.base import Record, StatefulRecord
 from schemas.container import Container, Desired, Volume
 from schemas.deployment import Deployment
@@ -260,6 +260,10 @@ INDEXES: dict[type[Record], tuple[Index, ...]] = {
         Index("unvalidated", _ascending("validation.status", "updated_at")),
         Index("retried", _ascending("retry_at"), only={"retry_at": {"$gt": SOME_TIME}}),
         Index("gone", _ascending("changed_at"), only={"deleted": True}),
+    ),
+    AuditEntry: (
+        *(Index(each, ((each, 1), ("org", 1), *_NEWEST)) for each in ("actor", "action", "target")),
+        Index("old", _ascending("created_at")),
     ),
     RegistryHistory: (),
     RegistrySpace: (),

@@ -128,7 +128,7 @@ class LogChunks:
         try:
             await asked(self._chunks.insert_many(list(documents), ordered=False))
         except YardError as error:
-            if not _are_all_there(error.__cause__):
+            if not are_all_there(error.__cause__):
                 raise
 
     async def _grow(self, documents: Sequence[Document]) -> None:
@@ -238,7 +238,8 @@ class LogChunks:
             size -= gone
 
 
-def _are_all_there(cause: BaseException | None) -> bool:
+def are_all_there(cause: BaseException | None) -> bool:
+    """Whether an insertion of many failed only of those that were there before."""
     if not isinstance(cause, driver.BulkWriteError):
         return False
     details = cause.details or {}
