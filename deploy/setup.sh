@@ -29,6 +29,7 @@ dev_needs=(
     "jq|jq"
     "node|nodejs"
     "npm|npm"
+    "promtool|prometheus"
     "chromium|chromium"
     "chromedriver|chromium-driver"
     "curl|curl"
@@ -73,7 +74,7 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null
     # Debian starts them as services of its own; the registry on the port that the stack wants.
     local service
-    for service in docker-registry haproxy; do
+    for service in docker-registry haproxy prometheus; do
         if test -d /run/systemd/system && [[ " $* " == *" $service "* ]]; then
             systemctl disable --quiet --now "$service"
         fi

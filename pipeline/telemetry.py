@@ -1,4 +1,4 @@
-"""What operators see of a process: log lines, metrics, and traces that cross processes."""
+"""What operators see of a process: log lines, counts, and traces that cross processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -139,6 +140,38 @@ def coming_from(address: str | None) -> Iterator[None]:
 def current_origin() -> str | None:
     """Address of whoever sent the request that is being carried out; None outside of any."""
     return _ORIGIN.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Something that this process counts. `name` is that of the metric, without `_total`."""
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...]
+
+
+EVENTS: Final = Counted(
+    "modelyard_events", "Events that this process has published.", ("resource", "kind")
+)
+TRANSFERRED: Final = Counted(
+    "modelyard_transfer_bytes",
+    "Bytes that this process has taken in (archive) or has had its engine pull (pull).",
+    ("what",),
+)
+COUNTED: Final = (EVENTS, TRANSFERRED)
+_COUNTS: Final[dict[Counted, dict[tuple[str, ...], float]]] = {each: {} for each in COUNTED}
+
+
+def count(what: Counted, *labels: str, by: float = 1) -> None:
+    """Add to a count. From the event loop's thread only."""
+    found = _COUNTS[what]
+    found[labels] = found.get(labels, 0) + by
+
+
+def counts(what: Counted) -> dict[tuple[str, ...], float]:
+    """By the values of its labels, since this process began."""
+    return dict(_COUNTS[what])
 
 
 def redact(text: str) -> str:

@@ -211,6 +211,7 @@ LOG_INTAKE = StagePlan(
     cloud_events=False,
     in_order=True,
 )
+ORG_READER = "org-"
 DURABLES = (*STAGES, ADVISORIES, REPLICAS, LOG_INTAKE)
 
 
@@ -252,7 +253,7 @@ def org_reader(org: str) -> StagePlan:
     of others, too.
     """
     return StagePlan(
-        durable=f"org-{token(org)}",
+        durable=ORG_READER + token(org),
         stream=EVENTS,
         subject=f"yard.evt.{token(org)}.>",
         # An organisation that leaves its events unread must not fill the dead letters.

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from pipeline import concurrency
 from pipeline.bootstrap import open_gateway
+from pipeline.gateway.measuring import Measuring
 from pipeline.gateway.service import Gateway
 from pipeline.settings import Settings
 from workers import process
@@ -25,7 +29,7 @@ async def work(settings: Settings, registry: CollectorRegistry) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         gateway, measuring = await stack.enter_async_context(open_gateway(settings))
-        _measure(gateway, registry)
+        measure(gateway, measuring, registry)
         both = concurrency.gather_or_cancel(gateway.run(), measuring.run())
         following = asyncio.create_task(both, name="gateway")
         waiting = asyncio.create_task(stopping.wait())
@@ -35,7 +39,39 @@ async def work(settings: Settings, registry: CollectorRegistry) -> None:
             following.result()
 
 
-def _measure(gateway: Gateway, registry: CollectorRegistry) -> None:
+class _Calls(Collector):
+    """Of each deployment, as HAProxy counts them: a reload begins at 0."""
+
+    def __init__(self, measuring: Measuring) -> None:
+        self._measuring = measuring
+
+    def collect(self) -> Iterator[Metric]:
+        answered = CounterMetricFamily(
+            "modelyard_gateway_requests",
+            "Calls of deployments that were answered, by the class of the status.",
+            labels=("deployment", "code"),
+        )
+        under_way = GaugeMetricFamily(
+            "modelyard_gateway_requests_in_flight",
+            "Calls at replicas, and those that wait for one.",
+            labels=("deployment",),
+        )
+        waiting = GaugeMetricFamily(
+            "modelyard_gateway_requests_waiting",
+            "Calls that wait for a replica.",
+            labels=("deployment",),
+        )
+        for slug, figures in sorted(self._measuring.latest.items()):
+            for code, number in figures.answers.items():
+                answered.add_metric([slug, code], number)
+            under_way.add_metric([slug], figures.under_way)
+            waiting.add_metric([slug], figures.queued)
+        yield from (answered, under_way, waiting)
+
+
+def measure(gateway: Gateway, measuring: Measuring, registry: CollectorRegistry) -> None:
+    """Have `registry` tell of both."""
+    registry.register(_Calls(measuring))
     measured = {
         "deployments": "Deployments that can be called.",
         "replicas": "Replicas that are called.",

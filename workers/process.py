@@ -11,6 +11,7 @@ from typing import Any
 import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from pipeline.adapters.metrics import Counts
 from pipeline.errors import Misconfigured, YardError
 from pipeline.settings import Settings
 from pipeline.telemetry import configure_logging
@@ -63,6 +64,7 @@ def new_registry() -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+    registry.register(Counts())
     return registry
 
 

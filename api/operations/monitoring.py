@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -26,12 +26,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.answers import JSON
 from api.http.auth import OpenRoute, admit
 from api.http.problem_details import problems
+from api.operations.figures import SystemFigures
+from pipeline.adapters.metrics import Counts
 from pipeline.bootstrap.control_plane import Services
 from pipeline.errors import BusUnavailable, RegistryUnavailable, YardError
 from pipeline.events.hub import EventHub
 from schemas.access import Permission
 from schemas.registries.registry import RegistrySpace
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"], route_class=OpenRoute)
 
 CHECK_S = 3.0
@@ -158,6 +161,9 @@ class Metrics:
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
+        self.registry.register(Counts())
+        self.system = SystemFigures()
+        self.registry.register(self.system)
 
     def show(self, space: RegistrySpace) -> None:
         """What was found out about the registry last."""
@@ -167,6 +173,17 @@ class Metrics:
 
     def follow(self, hub: EventHub) -> None:
         self.registry.register(_HubNumbers(hub))
+
+
+async def _look(services: Services, metrics: Metrics) -> None:
+    """Without store or broker the numbers of this process are told all the same."""
+    metrics.system.show(None)
+    try:
+        async with asyncio.timeout(CHECK_S):
+            metrics.show(await services.images.fence.space())
+            metrics.system.show(await services.monitoring.figures())
+    except (YardError, TimeoutError) as error:
+        log.warning("figures of the system are not told: %s", error)
 
 
 class _HubNumbers(Collector):
@@ -237,6 +254,5 @@ async def metrics(request: Request) -> Response:
     app = request.app.state
     if not app.services.settings.metrics_open:
         await admit(request, Permission.NODE_VIEW)
-    with suppress(YardError):  # without the store, the other numbers are told all the same
-        app.metrics.show(await app.services.images.fence.space())
+    await _look(app.services, app.metrics)
     return Response(generate_latest(app.metrics.registry), media_type=CONTENT_TYPE_LATEST)

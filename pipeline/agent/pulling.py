@@ -21,6 +21,7 @@ from pipeline.records.kernel import Change
 from pipeline.records.messages import event
 from pipeline.secrets.service import Secrets
 from pipeline.settings import Settings
+from pipeline.telemetry import TRANSFERRED, count
 from schemas.base import Progress
 from schemas.container import Container
 from schemas.image import Image
@@ -137,8 +138,11 @@ class _Meter:
         self._latest = Progress()
         self._interval_s = interval_s
         self._tell_at = 0.0
+        self._done = 0
 
     async def advance(self, done: int, total: int | None) -> None:
+        count(TRANSFERRED, "pull", by=max(done - self._done, 0))
+        self._done = max(done, self._done)
         percentage = min(99, done * 100 // total) if total else 0
         if percentage <= self.container.progress.percentage:
             return

@@ -53,6 +53,7 @@ from pipeline.images.service import Images
 from pipeline.images.validation import Validation
 from pipeline.logs.service import LogServices, StoredLogs
 from pipeline.models.deliveries import ModelDeliveries
+from pipeline.monitoring.service import Monitoring
 from pipeline.nodes.leases import Leases
 from pipeline.oci import platforms
 from pipeline.organisations.service import Organisations
@@ -107,6 +108,7 @@ class Services:
     dead_letters: DeadLetters
     timelines: Timelines
     audit: AuditTrail
+    monitoring: Monitoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
             timelines=Timelines(bus, records.store),
             audit=AuditTrail(records, bus, settings),
+            monitoring=Monitoring(records, bus),
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Figures:
     """All since HAProxy has its configuration: a reload begins at 0."""
     idle_for_s: int | None
     """Since the last call began; None when there was none."""
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """How many of each class (`2xx`), as `requests`; `other` are no HTTP status."""
 
     @property
     def is_idle(self) -> bool:
@@ -47,6 +51,7 @@ def _figures(row: Mapping[str, str]) -> Figures:
         queued=int(row["qcur"]),
         requests=int(row["req_tot"]),
         idle_for_s=None if since < 0 else since,
+        answers={each: count for each in CLASSES if (count := int(row.get(f"hrsp_{each}") or 0))},
     )
 
 
@@ -59,4 +64,5 @@ def _joined(newer: Figures | None, older: Figures) -> Figures:
         queued=newer.queued + older.queued,
         requests=newer.requests,
         idle_for_s=min(since, default=None),
+        answers=newer.answers,
     )

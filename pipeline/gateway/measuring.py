@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from pipeline.adapters.gateway.haproxy import Haproxy
 from pipeline.adapters.store.readings import Readings, Source
 from pipeline.errors import YardError
-from pipeline.gateway.figures import figures_of
+from pipeline.gateway.figures import Figures, figures_of
 from pipeline.gateway.metering import Meter, buckets_of
 from pipeline.gateway.routing import sections_of, table_of
 
@@ -26,6 +27,8 @@ class Measuring:
         self._name = name
         self._interval_s = interval_s
         self._meter = Meter()
+        self.latest: Mapping[str, Figures] = {}
+        """What HAProxy said last, by slug."""
 
     async def run(self) -> None:
         """Until cancelled. While HAProxy or the store are away, nothing is told."""
@@ -38,7 +41,7 @@ class Measuring:
 
     async def measure(self) -> None:
         """Once. Tells nothing the first time. Raises Unreachable, StoreUnavailable."""
-        figures = figures_of(await self._haproxy.statistics())
+        figures = self.latest = figures_of(await self._haproxy.statistics())
         sections = sections_of(await self._haproxy.ask("show backend"))
         latencies = {
             slug: buckets_of(await self._haproxy.ask(f"show table {table_of(slug)}"))

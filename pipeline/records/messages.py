@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 from pipeline import topology
 from pipeline.adapters.store.store import Store
 from pipeline.errors import InvalidInput, TooLarge, YardError
+from pipeline.telemetry import EVENTS, count
 from schemas.base import Record
 from schemas.message import Message
 
@@ -134,6 +135,7 @@ class Outbox(AbstractAsyncContextManager["Outbox", None]):
             return
         try:
             await self._bus.publish(message, timeout_s=PUBLISH_S)
+            _count(message)
         except YardError as error:
             log.warning("%s is not told: %s", message.id, error.message)
 
@@ -185,6 +187,7 @@ class Outbox(AbstractAsyncContextManager["Outbox", None]):
                 # What follows must not overtake it.
                 log.warning("%s waits in its outbox: %s", message.id, error.message)
                 return False
+            _count(message)
             self.delivered(message)
             sent.append(message.id)
         return True
@@ -222,6 +225,12 @@ class Outbox(AbstractAsyncContextManager["Outbox", None]):
         if marks := {uuid: ids for uuid, ids in sent.items() if ids}:
             await self._store.clear_outbox(kind, marks)
         return sum(emptied)
+
+
+def _count(message: Message) -> None:
+    if message.subject.startswith("yard.evt."):
+        subject = topology.parse_event(message.subject)
+        count(EVENTS, subject.resource, subject.kind)
 
 
 def _key(message: Message) -> tuple[str, str]:

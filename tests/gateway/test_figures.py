@@ -19,3 +19,9 @@ def test_what_goes_on_from_before_a_reload_counts_and_what_was_does_not() -> Non
     assert found["a"] == Figures(under_way=3, queued=2, requests=0, idle_for_s=60)
     assert found["b"] == Figures(1, 0, 1, 0)
     assert (found["c"].idle_for_s, found["c"].is_idle) == (None, True)
+
+
+def test_answers_are_counted_by_their_class() -> None:
+    head = "# pxname,svname,qcur,scur,lastsess,req_tot,hrsp_1xx,hrsp_2xx,hrsp_5xx,hrsp_other,\n"
+    [found] = figures_of([head + "d_a,BACKEND,0,0,1,9,0,7,2,,\n"]).values()
+    assert found.answers == {"2xx": 7, "5xx": 2}

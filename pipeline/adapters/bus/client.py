@@ -12,8 +12,9 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from pipeline import topology
-from pipeline.adapters.bus import provisioning, reading, request_stream
+from pipeline.adapters.bus import backlog, provisioning, reading, request_stream
 from pipeline.adapters.bus import pull as pulling
+from pipeline.adapters.bus.backlog import Backlog
 from pipeline.adapters.bus.connection import Connection, connection, translated
 from pipeline.adapters.bus.pull import Pull
 from pipeline.adapters.bus.reading import Batch, Live, OnEvent, OnReset, Position, StoredEvent
@@ -122,6 +123,18 @@ class Bus:
             names = await provisioning.stream_names(self._js)
         prefix = topology.ASKED_STREAM
         return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+
+    async def backlogs(self, stream: StreamPlan, *, skipped: str = "") -> Sequence[Backlog]:
+        """How much waits for each durable, but those whose name begins with `skipped`."""
+        return await backlog.backlogs(self.client, self._js, stream, skipped)
+
+    async def held(self, stream: StreamPlan, subject: str) -> int:
+        """Messages of a subject in a stream."""
+        return await backlog.stored_messages(self._js, stream, subject)
+
+    async def asked(self) -> int:
+        """Commands of organisations that are not taken in yet."""
+        return await backlog.messages_of(self._js, topology.ASKED_STREAM)
 
     # --- messages
 

@@ -14,6 +14,7 @@ from pipeline.errors import Conflict, NotFound, YardError
 from pipeline.images import delivery_events
 from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import event
+from pipeline.telemetry import TRANSFERRED, count
 from schemas.base import Progress
 from schemas.image import Image
 from schemas.states import ImageStatus
@@ -63,6 +64,7 @@ class Meter:
         """Raises Conflict once the image is nobody's concern any more: superseded or deleted."""
         if self._lost is not None:
             raise self._lost
+        count(TRANSFERRED, "archive", by=max(received - self.received, 0))
         self.received, self.total = received, total
         whole = percentage(received, total)
         if whole > self._percentage or self.image.status is ImageStatus.PENDING:

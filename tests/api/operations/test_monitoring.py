@@ -6,8 +6,10 @@ from httpx import AsyncClient
 
 from api.app import drain
 from api.operations import monitoring
+from pipeline import telemetry
 from pipeline.errors import BusUnavailable, StoreUnavailable
 from pipeline.events.readers import Wanted
+from pipeline.monitoring.service import Figures, NodeFigures, Queue
 from tests.support.http.front import Front, caller
 
 
@@ -132,3 +134,45 @@ async def test_metrics_need_a_token_unless_they_are_opened(app: FastAPI, fake: F
         assert (await http.get("/metrics")).status_code == 401
         fake.settings.metrics_open = True
         assert (await http.get("/metrics")).status_code == 200
+
+
+SYSTEM = Figures(
+    queues=[Queue("image-validate", 3, 2, 41.5)],
+    dead_letters=7,
+    nodes=[NodeFigures("n1", "READY", False, 8, 3, 1, 1.5, 2**40, 2**30, 64, 12.5)],
+    records={"container": {"RUNNING": 5}},
+)
+
+
+async def test_what_the_whole_system_does_is_told(fake: Front, http: AsyncClient) -> None:
+    fake.monitoring.known = SYSTEM
+    lines = (await http.get("/metrics")).text.splitlines()
+    assert {
+        'modelyard_queue_messages{stage="image-validate",state="waiting"} 3.0',
+        'modelyard_queue_messages{stage="image-validate",state="in_progress"} 2.0',
+        'modelyard_queue_oldest_seconds{stage="image-validate"} 41.5',
+        "modelyard_dead_letters 7.0",
+        'modelyard_node_gpus{node="n1"} 8.0',
+        'modelyard_node_gpus_allocated{node="n1"} 3.0',
+        'modelyard_node_gpus_busy{node="n1"} 1.5',
+        'modelyard_node_status{node="n1",status="READY"} 1.0',
+        'modelyard_records{resource="container",status="RUNNING"} 5.0',
+    } <= set(lines)
+
+
+async def test_without_the_broker_old_figures_are_not_told_for_new_ones(
+    fake: Front, http: AsyncClient
+) -> None:
+    fake.monitoring.known = SYSTEM
+    assert "modelyard_dead_letters" in (await http.get("/metrics")).text
+    fake.monitoring.failure = BusUnavailable("NATS is gone.")
+    answer = await http.get("/metrics")
+    assert answer.status_code == 200
+    assert "modelyard_dead_letters" not in answer.text
+    assert "modelyard_http_request_seconds_count" in answer.text
+
+
+async def test_what_this_process_counts_is_told(http: AsyncClient) -> None:
+    telemetry.count(telemetry.EVENTS, "image", "tested-for-metrics", by=2)
+    text = (await http.get("/metrics")).text
+    assert 'modelyard_events_total{kind="tested-for-metrics",resource="image"} 2.0' in text

@@ -16,6 +16,7 @@ from api.app import Opener, create
 from pipeline.containers.agent_requests import LogEntry
 from pipeline.errors import KeyReused, NotFound, StaleRevision, Unauthenticated
 from pipeline.events.hub import EventHub
+from pipeline.monitoring.service import Figures
 from pipeline.records.idempotency import fingerprint, id_for
 from pipeline.records.queries import Page
 from pipeline.settings import Settings
@@ -258,6 +259,19 @@ class FakeFence:
 
 
 @dataclass
+class FakeMonitoring:
+    """Tells `known`, or fails."""
+
+    known: Figures = field(default_factory=Figures)
+    failure: Exception | None = None
+
+    async def figures(self) -> Figures:
+        if self.failure is not None:
+            raise self.failure
+        return self.known
+
+
+@dataclass
 class Front:
     """What an application under test stands on."""
 
@@ -276,6 +290,7 @@ class Front:
     models: SimpleNamespace = field(default_factory=SimpleNamespace)
     deployments: SimpleNamespace = field(default_factory=SimpleNamespace)
     fence: FakeFence = field(default_factory=FakeFence)
+    monitoring: FakeMonitoring = field(default_factory=FakeMonitoring)
 
     def services(self) -> Any:
         """As `Services` groups them."""
@@ -291,6 +306,7 @@ class Front:
             dead_letters=self.dead_letters,
             models=self.models,
             deployments=self.deployments,
+            monitoring=self.monitoring,
         )
 
     def node(self, **values: Any) -> Node:
