@@ -181,7 +181,7 @@ async def _look(services: Services, metrics: Metrics) -> None:
     try:
         async with asyncio.timeout(CHECK_S):
             metrics.show(await services.images.fence.space())
-            metrics.system.show(await services.monitoring.figures())
+            metrics.system.show(await services.watching.monitoring.figures())
     except (YardError, TimeoutError) as error:
         log.warning("figures of the system are not told: %s", error)
 

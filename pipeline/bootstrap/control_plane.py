@@ -106,9 +106,7 @@ class Services:
     webhooks: WebhookServices
     catalog: CatalogServices
     dead_letters: DeadLetters
-    timelines: Timelines
-    audit: AuditTrail
-    monitoring: Monitoring
+    watching: WatchingServices
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +145,13 @@ class BuildServices:
 class UploadServices:
     service: Uploads
     ingesting: UploadIngest
+
+
+@dataclass(frozen=True, slots=True)
+class WatchingServices:
+    timelines: Timelines
+    audit: AuditTrail
+    monitoring: Monitoring
 
 
 @asynccontextmanager
@@ -198,9 +203,7 @@ async def open_services(settings: Settings, *, name: str) -> AsyncIterator[Servi
             webhooks=WebhookServices.over(records, bus, guarded, settings),
             catalog=catalog(records, search, gates, imaging.service, opened.service, settings),
             dead_letters=DeadLetters(bus, home=settings.org, seal=letter_seal(settings)),
-            timelines=Timelines(bus, records.store),
-            audit=AuditTrail(records, bus, settings),
-            monitoring=Monitoring(records, bus),
+            watching=watching(records, bus, settings),
         )
 
 
@@ -213,6 +216,12 @@ async def prepare(services: Services) -> None:
     await services.organisations.ensure()
     await services.models.earlier_serving.end()
     await services.catalog.rows.load()
+
+
+def watching(records: Records, bus: Bus, settings: Settings) -> WatchingServices:
+    return WatchingServices(
+        Timelines(bus, records.store), AuditTrail(records, bus, settings), Monitoring(records, bus)
+    )
 
 
 def secrets(records: Records, client: RegistryClient, settings: Settings) -> SecretServices:

@@ -56,6 +56,8 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class NodeFigures:
+    """What one node has, and what of it containers hold, as its record says."""
+
     name: str
     status: str
     cordoned: bool

@@ -77,7 +77,7 @@ async def get_timeline(
     `complete` is false where older ones are gone. To follow from here on, send `resume` as
     `last_event_id` to `/yard/v1/events` with this `id`.
     """
-    timeline = await services.timelines.read(
+    timeline = await services.watching.timelines.read(
         caller.org, KINDS[resource], id, limit=limit, cursor=cursor
     )
     return Response(timeline.model_dump_json(), media_type=JSON)

@@ -18,6 +18,8 @@ router = APIRouter(prefix="/yard/v1/audit", tags=["audit"], route_class=GuardedR
 
 
 class AuditEntryView(BaseModel):
+    """One thing that somebody did."""
+
     id: str
     time: datetime
     actor: str
@@ -55,7 +57,7 @@ async def list_audit_entries(
 ) -> Response:
     """What people, tokens and commands did, newest first: made from the events, so it is never
     without what happened, and a second or two behind it. It holds no values, only names."""
-    page = await services.audit.list(
+    page = await services.watching.audit.list(
         caller,
         actor=actor,
         action=action,

@@ -33,7 +33,7 @@ class Office:
         return await self.http.request(method, path, headers=headers, **more)
 
     async def trail(self, **query: Any) -> list[Any]:
-        await self.yard.audit.sweep()
+        await self.yard.watching.audit.sweep()
         answer = await self.does("GET", "/audit", params=query)
         assert answer.status_code == 200, answer.text
         return list(answer.json()["items"])
@@ -110,7 +110,7 @@ async def test_an_organisation_sees_its_own_alone(office: Office, yard: Yard) ->
 
 async def test_several_workers_make_each_entry_once(office: Office, yard: Yard) -> None:
     made = [await office.adds_secret(f"s{number}") for number in range(8)]
-    await asyncio.gather(*(yard.audit.sweep() for _ in range(4)))
+    await asyncio.gather(*(yard.watching.audit.sweep() for _ in range(4)))
     found = await office.trail(action="secret.created")
     assert sorted(each["target"] for each in found) == sorted(made)
 
@@ -118,12 +118,12 @@ async def test_several_workers_make_each_entry_once(office: Office, yard: Yard) 
 async def test_a_worker_that_died_before_it_noted_how_far_it_was_repeats_nothing(
     office: Office, yard: Yard
 ) -> None:
-    await yard.audit.sweep()
+    await yard.watching.audit.sweep()
     log = AuditLog(yard.records.store)
     before = await log.read_up_to()
     assert before is not None
     secret = await office.adds_secret("once")
-    await yard.audit.sweep()
+    await yard.watching.audit.sweep()
     after = await log.read_up_to()
     assert after is not None
     assert after.sequence > before.sequence
@@ -134,7 +134,7 @@ async def test_a_worker_that_died_before_it_noted_how_far_it_was_repeats_nothing
 
 
 async def test_of_a_stream_that_is_made_anew_everything_is_read(office: Office, yard: Yard) -> None:
-    await yard.audit.sweep()
+    await yard.watching.audit.sweep()
     log = AuditLog(yard.records.store)
     now = await log.read_up_to()
     assert now is not None

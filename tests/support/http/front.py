@@ -306,7 +306,7 @@ class Front:
             dead_letters=self.dead_letters,
             models=self.models,
             deployments=self.deployments,
-            monitoring=self.monitoring,
+            watching=SimpleNamespace(monitoring=self.monitoring),
         )
 
     def node(self, **values: Any) -> Node:
