@@ -7,6 +7,7 @@ import sys
 
 from api.app import create
 from api.server.protocol import server
+from pipeline.adapters.tracing import exporting
 from pipeline.settings import Settings
 from pipeline.telemetry import configure_logging
 
@@ -16,7 +17,8 @@ def main() -> int:
     configure_logging(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(_plain)
     running = server(create(settings), settings)
-    running.run()
+    with exporting(settings.traces_endpoint, service="api"):
+        running.run()
     return 0 if running.started else 1
 
 

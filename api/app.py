@@ -24,6 +24,7 @@ from api import (
 )
 from api.http.middleware import HeadAsGet, Methods, OtherOrigins, RequestIds, SpeaksForTus
 from api.http.problem_details import ErrorRenderers, Unforeseen, install
+from api.http.tracing import Traced
 from api.operations import docs
 from api.operations.monitoring import Counted, Metrics
 from api.yard import uploads
@@ -78,6 +79,7 @@ def create(settings: Settings, opener: Opener | None = None) -> FastAPI:
         _other_origins(settings),
         Middleware(SpeaksForTus, prefix=uploads.PREFIX),
         Middleware(RequestIds),
+        Middleware(Traced),
         Middleware(HeadAsGet, methods=methods),
         Middleware(Counted, metrics=metrics),
         Middleware(Unforeseen, renderers=renderers),

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     """Port on which a worker or an agent answers scrapes of Prometheus; 0: on none."""
     metrics_host: str = "127.0.0.1"
     """Address that the metrics port of workers and agents binds."""
+    traces_endpoint: str = ""
+    """An OTLP receiver that spans are sent to by HTTP, as `http://127.0.0.1:4318/v1/traces`; empty:
+    none are recorded. `OTEL_TRACES_SAMPLER` and `OTEL_EXPORTER_OTLP_HEADERS` count, too."""
     alive_file: str = ""
     """A worker touches this file every few seconds while broker and store answer it; empty:
     none."""

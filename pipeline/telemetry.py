@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -85,7 +85,7 @@ class JsonLines(logging.Formatter):
 
     def _extras(self, record: logging.LogRecord) -> dict[str, Any]:
         own = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        return {**_FIELDS.get(), **own}
+        return {**_trace_fields(), **_FIELDS.get(), **own}
 
 
 @contextmanager
@@ -212,19 +212,79 @@ def _safe(name: str, value: Any) -> Any:
 
 def current_traceparent() -> str | None:
     """The W3C header for whatever is sent from here, or None outside of any trace."""
+    if not trace.get_current_span().get_span_context().is_valid:
+        return None
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent")
 
 
+_PROVIDER: Final[list[trace.TracerProvider]] = []
+"""At most one: the tracing of this process."""
+
+
 @contextmanager
-def span(name: str, *, traceparent: str | None, kind: trace.SpanKind) -> Iterator[trace.Span]:
+def recording(provider: trace.TracerProvider) -> Iterator[None]:
+    """Have `span` record with this provider, in the whole process, while it is open."""
+    _PROVIDER.append(provider)
+    try:
+        yield
+    finally:
+        _PROVIDER.remove(provider)
+
+
+def is_recording() -> bool:
+    return bool(_PROVIDER)
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    traceparent: str | None,
+    kind: trace.SpanKind,
+    attributes: Mapping[str, str | int] | None = None,
+) -> Iterator[trace.Span]:
     """Work that continues the caller's trace.
 
-    With only the OpenTelemetry API installed nothing is recorded and the caller's context is
-    passed on as it came; an operator who configures the SDK gets real spans.
+    Where nobody records (`recording`) the caller's context is passed on as it came, and without
+    one nothing is done. What is raised inside is recorded with its type; a text may hold secrets.
     """
+    if not _PROVIDER and not traceparent:
+        yield trace.INVALID_SPAN
+        return
     caller = _PROPAGATOR.extract({"traceparent": traceparent} if traceparent else {})
-    tracer = trace.get_tracer("modelyard")
-    with tracer.start_as_current_span(name, context=caller, kind=kind) as current:
-        yield current
+    provider = _PROVIDER[-1] if _PROVIDER else trace.NoOpTracerProvider()
+    with provider.get_tracer("modelyard").start_as_current_span(
+        name,
+        context=caller,
+        kind=kind,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield current
+        except Exception as error:
+            current.set_attribute("error.type", type(error).__qualname__)
+            current.set_status(trace.StatusCode.ERROR)
+            raise
+
+
+@contextmanager
+def in_trace(traceparent: str | None) -> Iterator[None]:
+    """What is written and sent inside belongs to that trace, or to none."""
+    given = {"traceparent": traceparent} if traceparent else {}
+    token = context.attach(_PROPAGATOR.extract(given, context.Context()))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def _trace_fields() -> dict[str, str]:
+    current = trace.get_current_span().get_span_context()
+    if not current.is_valid:
+        return {}
+    ids = trace.format_trace_id(current.trace_id), trace.format_span_id(current.span_id)
+    return {"trace_id": ids[0], "span_id": ids[1]}

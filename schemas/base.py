@@ -86,6 +86,9 @@ class Record(BaseModel):
     cause: str | None = None
     """Id of the command or request that asked for the newest change; its events name it, also those
     of what nobody asks for anew: a sweep, an observation. Not shown."""
+    traceparent: str | None = None
+    """Trace of the newest change that was asked for, as far as traces are recorded: what follows
+    from it belongs there. Not shown."""
     request_hash: str | None = None
     """Of the request that made it: tells a repeat from a reused key. Not shown."""
     outbox: list[Message] = Field(default_factory=list)

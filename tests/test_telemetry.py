@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
-from pipeline.telemetry import JsonLines, concealing, current_traceparent, log_fields, redact, span
+from pipeline.telemetry import (
+    JsonLines,
+    concealing,
+    current_traceparent,
+    in_trace,
+    log_fields,
+    redact,
+    span,
+)
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -157,3 +165,25 @@ def test_a_trace_goes_on_through_a_span() -> None:
 def test_a_missing_or_broken_trace_harms_nothing(traceparent: str | None) -> None:
     with span("work", traceparent=traceparent, kind=SpanKind.CONSUMER):
         assert current_traceparent() is None
+
+
+def test_a_line_names_the_trace_in_which_it_was_written(
+    lines: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, output = lines
+    with span("work", traceparent=TRACEPARENT, kind=SpanKind.CONSUMER):
+        logger.warning("inside")
+    logger.warning("outside")
+    inside, outside = read(output)
+    assert inside["trace_id"] == TRACEPARENT.split("-")[1]
+    assert len(inside["span_id"]) == 16
+    assert "trace_id" not in outside
+
+
+def test_what_follows_from_something_else_belongs_to_no_trace_of_now() -> None:
+    with span("work", traceparent=TRACEPARENT, kind=SpanKind.CONSUMER):
+        with in_trace(None):
+            assert current_traceparent() is None
+        assert current_traceparent() is not None
+    with in_trace(TRACEPARENT):
+        assert current_traceparent() == TRACEPARENT

@@ -18,4 +18,4 @@ async def work(settings: Settings, registry: CollectorRegistry) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(process.run(work))
+    sys.exit(process.run(work, service="worker"))

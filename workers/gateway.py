@@ -89,4 +89,4 @@ def measure(gateway: Gateway, measuring: Measuring, registry: CollectorRegistry)
 
 
 if __name__ == "__main__":
-    sys.exit(process.run(work))
+    sys.exit(process.run(work, service="gateway"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
 from fast_depends.exceptions import ValidationError
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline import concurrency
@@ -20,7 +20,7 @@ from pipeline.dead_letters import masking, verdicts
 from pipeline.dead_letters.verdicts import Done, GiveUp, Retry
 from pipeline.dead_letters.writer import DeadLetterWriter
 from pipeline.errors import PoisonMessage, YardError
-from pipeline.telemetry import caused_by, concealing, log_fields, span
+from pipeline.telemetry import caused_by, concealing, is_recording, log_fields, span
 from schemas.message import Message
 from workers.broker import CallNext, Carried, DeliveryMiddleware
 
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 """Buckets from a store write to a long pull."""
+
+FAILED = frozenset({"retried", "buried", "unsettled"})
+"""Outcomes of attempts that came to nothing."""
 
 Running = dict[Key, ReceivedMessage]
 Jitter = Callable[[], float]
@@ -92,9 +95,33 @@ class Tracing(DeliveryMiddleware):
         with (
             concealing(partial(masking.hidden, subject, self.delivered.message.data)),
             log_fields(message_id=headers.get("ce-id"), subject=subject),
-            span(self.plan.durable, traceparent=parent, kind=SpanKind.CONSUMER),
+            span(
+                self.plan.durable,
+                traceparent=parent,
+                kind=SpanKind.CONSUMER,
+                attributes=self._attributes(headers, subject) if is_recording() else None,
+            ) as current,
         ):
-            return await call_next(msg)
+            try:
+                return await call_next(msg)
+            finally:
+                if current.is_recording():
+                    self._end(current)
+
+    def _attributes(self, headers: Mapping[str, str], subject: str) -> dict[str, str | int]:
+        """As OpenTelemetry names them."""
+        return {
+            "messaging.system": "nats",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": subject,
+            "messaging.message.id": headers.get("ce-id", ""),
+            "modelyard.attempt": self.delivered.attempt,
+        }
+
+    def _end(self, current: Span) -> None:
+        current.set_attribute("modelyard.outcome", self.outcome.name)
+        if self.outcome.name in FAILED:
+            current.set_status(StatusCode.ERROR)
 
 
 class Duplicates(DeliveryMiddleware):

@@ -12,6 +12,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from pipeline.adapters.metrics import Counts
+from pipeline.adapters.tracing import exporting
 from pipeline.errors import Misconfigured, YardError
 from pipeline.settings import Settings
 from pipeline.telemetry import configure_logging
@@ -21,14 +22,20 @@ log = logging.getLogger(__name__)
 Work = Callable[[Settings, CollectorRegistry], Coroutine[Any, Any, None]]
 
 
-def run(work: Work) -> int:
-    """The exit code. What keeps the process from working is one line of the log, no stack."""
+def run(work: Work, *, service: str) -> int:
+    """The exit code. What keeps the process from working is one line of the log, no stack.
+
+    `service` is its name in traces.
+    """
     settings = Settings()
     configure_logging(settings.log_level)
     registry = new_registry()
     exit_code = 0
     try:
-        with _answering_scrapes(settings, registry):
+        with (
+            _answering_scrapes(settings, registry),
+            exporting(settings.traces_endpoint, service=service),
+        ):
             asyncio.run(work(settings, registry))
     except* YardError as failed:
         for error in _leaves(failed):

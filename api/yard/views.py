@@ -17,7 +17,7 @@ from schemas.node import Node
 from schemas.organisation import Organisation
 from schemas.webhook import Webhook, WebhookDelivery
 
-_INTERNAL = frozenset({"outbox", "replayed", "cause", "request_hash"})
+_INTERNAL = frozenset({"outbox", "replayed", "cause", "traceparent", "request_hash"})
 HIDDEN: Mapping[type[Record], frozenset[str]] = {
     Image: _INTERNAL
     | {"upload_told", "upload_told_at", "unregistered_at", "last_failure", "times_used"},

@@ -32,7 +32,7 @@ from pipeline.records.idempotency import id_for
 from pipeline.records.kernel import Change, Records
 from pipeline.records.messages import command, event
 from pipeline.records.sweeping import one_by_one
-from pipeline.telemetry import caused_by
+from pipeline.telemetry import caused_by, in_trace
 from schemas.access import Principal
 from schemas.base import Fault
 from schemas.container import Container, Desired
@@ -95,9 +95,9 @@ class DeploymentReconciler:
             look = _Look(refused)
             # What follows names the newest command of its owner, which its record knows, and
             # neither a hint that came late nor nothing, as after a sweep.
-            with caused_by(None):
+            with caused_by(None), in_trace(None):
                 deployment = await self._records.amend(deployment, partial(self._decide, look))
-            with caused_by(deployment.cause):
+            with caused_by(deployment.cause), in_trace(deployment.traceparent):
                 refused = await self._follow(deployment, look)
             if deployment.revision == revision and not refused:
                 return

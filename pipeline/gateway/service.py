@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
+
+from opentelemetry.trace import SpanKind
 
 from pipeline import concurrency
 from pipeline.adapters.gateway.haproxy import Haproxy
@@ -31,6 +33,7 @@ from pipeline.gateway.routing import (
 from pipeline.records.kernel import now
 from pipeline.records.revoked import revoked
 from pipeline.settings import Settings
+from pipeline.telemetry import is_recording, span
 from schemas.access import Token, User
 from schemas.base import Record
 from schemas.container import Container
@@ -69,6 +72,8 @@ class Gateway:
         self.replicas = 0
         """That are called."""
         self.reloads = 0
+        self._traces: dict[str, str | None] = {}
+        """Of the replica behind each server."""
 
     async def run(self) -> None:
         """Follow the records until cancelled. While the store is away, traffic goes on as it is."""
@@ -111,6 +116,7 @@ class Gateway:
             await self._haproxy.write(text)
             await self._haproxy.reload()
             self.reloads += 1
+            self._trace(known, wanted)
             return
         changes = [
             command
@@ -123,6 +129,21 @@ class Gateway:
             finally:
                 # A restart of HAProxy begins with what it has now; checking that takes its time.
                 await self._haproxy.write(text)
+            self._trace(known, wanted)
+
+    def _trace(self, known: Mapping[str, Collection[str]], wanted: Mapping[str, Backend]) -> None:
+        """The moment from which a replica gets calls belongs to the trace that led to it."""
+        if not is_recording():
+            return
+        for slug, backend in wanted.items():
+            for name in backend.servers.keys() - set(known.get(slug, ())):
+                with span(
+                    "gateway replica",
+                    traceparent=self._traces.get(name),
+                    kind=SpanKind.INTERNAL,
+                    attributes={"modelyard.deployment": slug, "modelyard.server": name},
+                ):
+                    pass
 
     async def _tell_of_calls(self, deployments: Sequence[Deployment]) -> None:
         """So that what is called does not count as idle."""
@@ -142,11 +163,14 @@ class Gateway:
         hosts = await self._hosts({replica.node or "" for replica in replicas})
         servers: dict[str, dict[str, Server]] = {each.uuid: {} for each in deployments}
         limits = {each.uuid: each.max_calls for each in deployments}
+        self._traces = {}
         for replica in replicas:
             server = server_of(replica, hosts.get(replica.node or ""))
             if server is not None and replica.deployment in servers:
                 server = replace(server, max_calls=limits[replica.deployment])
-                servers[replica.deployment][server.name(replica.replica or 0)] = server
+                name = server.name(replica.replica or 0)
+                servers[replica.deployment][name] = server
+                self._traces[name] = replica.traceparent
         return {
             each.slug: Backend(each.slug, each.org, servers[each.uuid], each.is_scaled_by(_LATENCY))
             for each in deployments

@@ -20,7 +20,7 @@ from pipeline.errors import AlreadyExists, Conflict, LostRace, Overloaded, Stale
 from pipeline.records.closing import require_open
 from pipeline.records.idempotency import new_id, replayed
 from pipeline.records.messages import Draft, Outbox
-from pipeline.telemetry import current_cause, current_origin
+from pipeline.telemetry import current_cause, current_origin, current_traceparent
 from schemas.base import Record
 from schemas.message import Message
 
@@ -66,6 +66,28 @@ class Rewrite(Generic[R]):
     cause: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """From what a change follows: the command or request, and its trace."""
+
+    cause: str | None
+    traceparent: str | None
+
+    @classmethod
+    def of(cls, record: Record) -> Source:
+        """Of a change now; what nobody asks for now follows from what was asked for last."""
+        return cls(current_cause() or record.cause, current_traceparent() or record.traceparent)
+
+    def changed(self, record: Record) -> dict[str, Any]:
+        """What of it is to be written."""
+        known = {"cause": self.cause, "traceparent": self.traceparent}
+        return {name: each for name, each in known.items() if each != getattr(record, name)}
+
+    def mark(self, message: Message) -> Message:
+        told = {"causation_id": self.cause, "traceparent": self.traceparent}
+        return message.model_copy(update={**told, "origin": current_origin()})
+
+
 Decide = Callable[[R, datetime], Change | Awaitable[Change | None] | None]
 """What to write on top of the record as it is; None leaves it. May be asked more than once."""
 
@@ -87,15 +109,15 @@ class Records:
         does not hold, NotFound when it is gone. `at` is the time of the write, now by default.
         """
         at = at or self.clock()
-        cause = current_cause() or record.cause
+        source = Source.of(record)
         after = _after(record, change, at) if change.send else record
         changed = await self.store.change(
             record,
-            {**change.values, **({} if cause == record.cause else {"cause": cause})},
+            {**change.values, **source.changed(record)},
             at=at,
             status=change.status,
             reason=change.reason,
-            messages=[_caused(draft(after, at, actor), cause) for draft in change.send],
+            messages=[source.mark(draft(after, at, actor)) for draft in change.send],
             guard=change.guard,
         )
         await self.outbox.send(changed)
@@ -159,9 +181,10 @@ class Records:
         Raises AlreadyExists, which says `taken` when that is given, and Conflict when the
         organisation is deleted, or being deleted: nothing is left of the record then.
         """
-        record.cause = current_cause()
+        source = Source(current_cause(), current_traceparent())
+        record.cause, record.traceparent = source.cause, source.traceparent
         made = (draft(record, record.created_at, actor) for draft in send)
-        record.outbox = [_caused(message, record.cause) for message in made]
+        record.outbox = [source.mark(message) for message in made]
         try:
             record = await self.store.insert(record)
         except AlreadyExists as error:
@@ -205,8 +228,9 @@ class Records:
         """
         at = self.clock()
         first = send(record.model_copy(update={"revision": record.revision + 1}), at, actor)
-        told = {"id": f"{first.id}.{at.timestamp():.3f}", "causation_id": record.cause}
-        again = first.model_copy(update=told)
+        kept = Source(record.cause, record.traceparent)
+        told = {"id": f"{first.id}.{at.timestamp():.3f}"}
+        again = kept.mark(first.model_copy(update=told))
         changed = await self.store.update(
             type(record),
             record.uuid,
@@ -223,7 +247,7 @@ class Records:
         """Publish what left the record as it is. It is lost while the broker is away."""
         told = send(record, self.clock(), actor)
         own = told.model_copy(update={"id": f"{told.id}.{new_id()}"})
-        await self.outbox.tell(_caused(own, current_cause()))
+        await self.outbox.tell(Source(current_cause(), current_traceparent()).mark(own))
 
     async def purge(self, record: Record) -> bool:
         """Remove a record for good, unless messages of it still wait for the broker. Idempotent.
@@ -238,11 +262,13 @@ class Records:
 
 def _planned(wanted: Rewrite[R], at: datetime, actor: str | None) -> tuple[bulk.Write, R]:
     """The write, and the record as it leaves it."""
-    record, change, cause = wanted.record, wanted.change, wanted.cause or wanted.record.cause
+    record, change = wanted.record, wanted.change
+    # Many are written for many callers: the trace in which that happens is nobody's.
+    source = Source(wanted.cause or record.cause, record.traceparent)
     after = _after(record, change, at)
-    after.cause = cause
-    messages = [_caused(draft(after, at, actor), cause) for draft in change.send]
-    values = {**change.values, **({} if cause == record.cause else {"cause": cause})}
+    after.cause = source.cause
+    messages = [source.mark(draft(after, at, actor)) for draft in change.send]
+    values = {**change.values, **source.changed(record)}
     update = planned_update(record, values, at, change.status, change.reason, messages)
     guard = {**change.guard, "revision": record.revision, "org": record.org}
     after.outbox = [*record.outbox, *messages]
@@ -268,10 +294,6 @@ def living(ended: StrEnum, status: str | None = None, **where: Any) -> dict[str,
     """
     given = {name: value for name, value in where.items() if value is not None}
     return {"status": status or {"$ne": ended.value}, **given}
-
-
-def _caused(message: Message, cause: str | None) -> Message:
-    return message.model_copy(update={"causation_id": cause, "origin": current_origin()})
 
 
 def _after(record: R, change: Change, at: datetime) -> R:

@@ -24,6 +24,7 @@ FLOORS = {
     "adapters/disk": 3,
     "adapters/gateway": 3,
     "adapters/metrics": 3,
+    "adapters/tracing": 3,
     "adapters/bus": 3,
     "adapters/http": 3,
     "adapters/registry": 4,
