@@ -13,7 +13,7 @@ from modelyard.client.calls import Call
 
 if TYPE_CHECKING:
     from modelyard.client.calls import Event
-    from modelyard.client.types.messages import DeadLetter
+    from modelyard.client.types.messages import AuditEntryView, DeadLetter, Timeline
 
 
 class AsyncMessages(AsyncSender):
@@ -24,6 +24,7 @@ class AsyncMessages(AsyncSender):
         *,
         resource: list[
             Literal[
+                "audit-entry",
                 "build",
                 "catalog",
                 "catalog-row",
@@ -85,3 +86,42 @@ class AsyncMessages(AsyncSender):
             Call("POST", "/yard/v1/dead-letters/{}/requeue", (id,))
         )
         return found
+
+    async def get_timeline(self, resource: str, id: str, *, limit: int | None = None) -> Timeline:
+        """Every event of one record, the oldest first, with the durations between them."""
+        found: Timeline = await self._json(
+            Call("GET", "/yard/v1/{}/{}/timeline", (resource, id), query={"limit": limit})
+        )
+        return found
+
+    def list_audit_entries(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        target: str | None = None,
+        origin: str | None = None,
+        request_id: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[AuditEntryView]:
+        """What people, tokens and commands did, newest first: made from the events, so it is
+        never without what happened, and a second or two behind it. It holds no values, only
+        names."""
+        return self._pages(
+            Call(
+                "GET",
+                "/yard/v1/audit",
+                query={
+                    "actor": actor,
+                    "action": action,
+                    "target": target,
+                    "origin": origin,
+                    "request_id": request_id,
+                    "since": since,
+                    "until": until,
+                },
+            ),
+            limit,
+        )

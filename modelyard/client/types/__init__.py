@@ -88,8 +88,11 @@ from modelyard.client.types.images import PresentBlobs as PresentBlobs
 from modelyard.client.types.images import ReferenceParts as ReferenceParts
 from modelyard.client.types.images import UploadedImage as UploadedImage
 from modelyard.client.types.images import UploadView as UploadView
+from modelyard.client.types.messages import AuditEntryView as AuditEntryView
 from modelyard.client.types.messages import DeadLetter as DeadLetter
 from modelyard.client.types.messages import MessageAttempt as MessageAttempt
+from modelyard.client.types.messages import Timeline as Timeline
+from modelyard.client.types.messages import TimelineEvent as TimelineEvent
 from modelyard.client.types.nodes import Drain as Drain
 from modelyard.client.types.nodes import Gpu as Gpu
 from modelyard.client.types.nodes import Inventory as Inventory

@@ -103,6 +103,7 @@ Permission = Literal[
     "dead-letter:reveal",
     "organisation:view",
     "organisation:write",
+    "audit:read",
     "token:write",
     "user:write",
 ]

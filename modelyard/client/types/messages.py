@@ -8,6 +8,20 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 
+class AuditEntryView(TypedDict):
+    """One thing that somebody did."""
+
+    id: str
+    time: str
+    actor: str
+    origin: str
+    action: str
+    target: str
+    name: str | None
+    request: str | None
+    event: str
+
+
 class DeadLetter(TypedDict):
     """A dead message as it is shown."""
 
@@ -41,3 +55,28 @@ class MessageAttempt(TypedDict):
     code: str
     reason: str
     worker: str
+
+
+class Timeline(TypedDict):
+    """What happened to a record, the oldest event first."""
+
+    resource: str
+    id: str
+    complete: bool
+    events: list[TimelineEvent]
+    resume: str
+    next: str | None
+
+
+class TimelineEvent(TypedDict):
+    """One event of a record, and how long after others it happened."""
+
+    id: str | None
+    sequence: int
+    kind: str
+    time: str
+    actor: str | None
+    causation_id: str | None
+    elapsed_s: float
+    since_previous_s: float
+    data: Any
