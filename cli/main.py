@@ -121,8 +121,9 @@ for command in (
 for command in (access.login, access.logout, access.whoami, events.events):
     app.command(rich_help_panel=USE_IT)(command)
 app.command(rich_help_panel=USE_IT)(containers.logs)
-for command in (history.timeline, history.watch, audit.audit):
-    app.command(rich_help_panel=USE_IT)(command)
+app.command(rich_help_panel=USE_IT)(history.timeline)
+app.command(rich_help_panel=USE_IT)(history.watch)
+app.command(rich_help_panel=USE_IT)(audit.audit)
 images.app.command("build")(builds.build)
 app.command(rich_help_panel=USE_IT)(manifests.apply)
 app.command(rich_help_panel=USE_IT)(manifests.export)
