@@ -26,8 +26,8 @@ from cli.commands import (
     webhooks,
 )
 from cli.commands.access import contexts
-from cli.commands.registries import catalog, directory, secrets
 from cli.commands.history import audit
+from cli.commands.registries import catalog, directory, secrets
 from cli.console import FAILED, USAGE, add_formats, echo, err
 from cli.credentials import CHOSEN
 

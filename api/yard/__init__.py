@@ -20,8 +20,8 @@ from api.yard import (
     volumes,
     webhooks,
 )
-from api.yard.registries import catalog, directory, secrets
 from api.yard.history import audit
+from api.yard.registries import catalog, directory, secrets
 
 ROUTERS = (
     images.archives,  # before its neighbour on the same path: it takes archives only

@@ -21,7 +21,7 @@ from pipeline.gateway.figures import Figures as Calls
 from pipeline.gateway.measuring import Measuring
 from pipeline.gateway.service import Gateway
 from pipeline.monitoring.service import Figures, NodeFigures, Queue
-from schemas.registry import RegistrySpace
+from schemas.registries.registry import RegistrySpace
 from tests.support.event_log import FakeEventLog
 from tests.support.records import AT, ORG
 from tests.support.sources import ROOT

@@ -14,7 +14,6 @@ from api.http.problem_details import problems
 from pipeline.events.timeline import CURSOR
 from schemas.access import Permission, Principal, Token, User
 from schemas.base import Record
-from schemas.catalog import CatalogEntry
 from schemas.container import Container, Volume
 from schemas.deployment import Deployment
 from schemas.image import Build, Image, Upload
@@ -22,8 +21,9 @@ from schemas.message import Timeline
 from schemas.model import Model, ModelVersion
 from schemas.node import Node
 from schemas.organisation import Organisation
-from schemas.registry import Registry
-from schemas.secret import Secret
+from schemas.registries.catalog import CatalogEntry
+from schemas.registries.registry import Registry
+from schemas.registries.secret import Secret
 from schemas.webhook import Webhook
 
 router = APIRouter(prefix="/yard/v1", tags=["events"], route_class=GuardedRoute)
