@@ -321,6 +321,7 @@ async def test_announcements_are_sent_right_after_the_write(store: Store, clock:
     await access.tokens.revoke(admin, issued.token.uuid)
     assert [message.type.removeprefix("modelyard.") for message in sent] == [
         "user.created",
+        "user.logged-in",
         "user.created",
         "user.disabled",
         "token.created",
