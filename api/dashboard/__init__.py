@@ -6,7 +6,8 @@ from fastapi import FastAPI
 
 from api.dashboard import routes
 from api.http.problem_details import ErrorRenderers
+from api.http.routing import add_routes
 
 
 def mount(app: FastAPI, renderers: ErrorRenderers) -> None:
-    app.include_router(routes.router)
+    add_routes(app, routes.router)

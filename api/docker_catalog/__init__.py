@@ -6,13 +6,13 @@ from fastapi import FastAPI
 
 from api.docker_catalog import answers, auth, images, tables
 from api.http.problem_details import ErrorRenderers
+from api.http.routing import add_routes
 
 OPEN_TO_OTHER_ORIGINS = (answers.PREFIX,)
 """Unless it is configured otherwise."""
 
 
 def mount(app: FastAPI, renderers: ErrorRenderers) -> None:
-    app.include_router(auth.router)
-    app.include_router(images.router)
+    add_routes(app, auth.router, images.router)
     tables.mount(app)
     renderers.register(answers.PREFIX, answers.render)

@@ -26,6 +26,7 @@ from api.docker_catalog.answers import (
 )
 from api.docker_catalog.images import Viewer, Writer, found_images
 from api.http.auth import ServicesDep
+from api.http.routing import add_routes
 from pipeline.bootstrap.control_plane import Services
 from pipeline.catalog import tables
 from pipeline.catalog.fields import Wrong, number, text
@@ -48,28 +49,31 @@ _ALL_VALUES: Final = {
 
 
 def mount(app: FastAPI) -> None:
-    app.include_router(_extra)
-    documented, aliases = _routers()
-    for router in documented:
-        app.include_router(router)
-    for router in aliases:
-        app.include_router(router, include_in_schema=False)
+    add_routes(app, _extra, *_routers())
 
 
 @cache
-def _routers() -> tuple[Sequence[APIRouter], Sequence[APIRouter]]:
-    """Those that are documented, and those of the other names: made once, for every application."""
-    documented = [_subdescriptors("licences")]
-    documented += [_router(table, table.name.value) for table in TABLES.values()]
-    aliases = [_subdescriptors("licenses")]
-    aliases += [_router(TABLES[name], segment) for name, segment in ALIASES.items()]
-    return documented, aliases
+def _routers() -> Sequence[APIRouter]:
+    """Made once, for every application."""
+    routers = [_subdescriptors("licences"), _subdescriptors("licenses", is_documented=False)]
+    routers += [_router(table, table.name.value) for table in TABLES.values()]
+    others = ALIASES.items()
+    return routers + [_router(TABLES[name], other, is_documented=False) for name, other in others]
 
 
-def _router(table: Table, segment: str) -> APIRouter:
+def _empty(segment: str, *, is_documented: bool) -> APIRouter:
+    return APIRouter(
+        prefix=f"/v1/{segment}",
+        tags=["docker images"],
+        route_class=CatalogRoute,
+        include_in_schema=is_documented,
+    )
+
+
+def _router(table: Table, segment: str, *, is_documented: bool = True) -> APIRouter:
     """The actions of one table."""
     prefix = f"/v1/{segment}"
-    router = APIRouter(prefix=prefix, tags=["docker images"], route_class=CatalogRoute)
+    router = _empty(segment, is_documented=is_documented)
     add, name = router.add_api_route, segment.replace("-", "_")
 
     async def list_rows(request: Request, caller: Viewer, services: ServicesDep) -> Response:
@@ -211,8 +215,8 @@ async def get_all_values(
     return json_answer([tables.shown(row) for row in rows])
 
 
-def _subdescriptors(segment: str) -> APIRouter:
-    router = APIRouter(prefix=f"/v1/{segment}", tags=["docker images"], route_class=CatalogRoute)
+def _subdescriptors(segment: str, *, is_documented: bool = True) -> APIRouter:
+    router = _empty(segment, is_documented=is_documented)
 
     async def change_subdescriptors(
         request: Request, pk: str, caller: Writer, services: ServicesDep

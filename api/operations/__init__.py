@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from api.http.problem_details import ErrorRenderers
+from api.http.routing import add_routes
 from api.operations import docs, monitoring, registry_tokens
 
 
 def mount(app: FastAPI, renderers: ErrorRenderers) -> None:
-    for part in (monitoring, docs, registry_tokens):
-        app.include_router(part.router)
+    add_routes(app, monitoring.router, docs.router, registry_tokens.router)

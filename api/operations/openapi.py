@@ -165,6 +165,9 @@ def _document_silence(responses: dict[str, Any]) -> None:
 
 def _response(response: dict[str, Any]) -> dict[str, Any]:
     content = response.get("content", {})
+    for media in content.values():
+        if str(media.get("schema", {}).get("title")).startswith("Response "):
+            del media["schema"]["title"]  # made of the path, where a shape has no name
     if MEDIA_TYPE not in content:
         return response
     return {**response, "content": {MEDIA_TYPE: content[MEDIA_TYPE]}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from api.http.problem_details import ErrorRenderers
+from api.http.routing import add_routes
 from api.yard import (
     access,
     builds,
@@ -53,6 +54,5 @@ ROUTERS = (
 
 
 def mount(app: FastAPI, renderers: ErrorRenderers) -> None:
-    for router in ROUTERS:
-        app.include_router(router)
+    add_routes(app, *ROUTERS)
     renderers.register(uploads.PREFIX, uploads.render)
