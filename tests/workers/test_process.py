@@ -66,7 +66,7 @@ def test_what_ends_one_of_several_tasks_is_one_clear_line(
             outer.create_task(asyncio.Event().wait())
             inner.create_task(refuse())
 
-    assert process.run(work) == 1
+    assert process.run(work, service="worker") == 1
     [record] = [one for one in caplog.records if one.name == "workers.process"]
     assert record.getMessage() == "cannot work: Another machine is the node gpu-1 already."
 
