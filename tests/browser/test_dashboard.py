@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 from pipeline import topology
 from pipeline.adapters.bus.client import Bus
@@ -87,6 +88,14 @@ async def test_a_container_is_run_followed_across_a_restart_and_stopped(
     await browser.click("#run-container [type=submit]")
     await browser.until("document.querySelector('#record')?.dataset.status === 'RUNNING'")
     assert "counts" in await browser.text("#heading")
+    await browser.until("document.querySelector('#timeline').textContent.includes('running')")
+    steps = "return [...document.querySelectorAll('#timeline .kind')].map(e => e.textContent)"
+    kinds = await browser.run(steps)
+    assert len(kinds) == len(set(kinds)) >= 4
+    assert kinds.index("requested") == 0 < kinds.index("placed") < kinds.index("running")
+    told = await browser.text("#timeline")
+    assert re.search(r"running RUNNING \+\d+(\.\d)? m?s$", told, re.MULTILINE)
+    assert re.search(r"^\d+(\.\d)? m?s from the first event to the last\.", told, re.MULTILINE)
     await page.until_held(2)
     row = await page.row("containers", "counts")
     await page.until_status(row, "RUNNING")

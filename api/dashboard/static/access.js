@@ -5,6 +5,7 @@ import { nameColumn } from "./pages.js";
 
 export const secrets = {
   path: "secrets",
+  timeline: "secrets",
   title: "Secrets",
   empty: "No secrets yet. Enter one: modelyard secrets add.",
   name: secret => secret.name,
@@ -27,6 +28,7 @@ export const secrets = {
 
 export const tokens = {
   path: "tokens",
+  timeline: "tokens",
   title: "Tokens",
   empty: "No tokens. Make one: modelyard token create.",
   name: token => token.name,

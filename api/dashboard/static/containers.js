@@ -20,7 +20,7 @@ export const containers = {
   statuses: ["REQUESTED", "PLACED", "PULLING", "RUNNING", "UNHEALTHY", "RESTARTING", "STOPPED",
     "FAILED", "LOST"],
   empty: "No containers yet. Run one of the images that are READY.",
-  hasEvents: true,
+  timeline: "containers",
   name: container => container.name,
   acting: ({ status, desired, node }) => [status, desired, node === null],
   actions,

@@ -12,7 +12,7 @@ export const deployments = {
   filters: ["status"],
   statuses: ["DEPLOYING", "DEPLOYED", "DEGRADED", "FAILED", "SCALED_DOWN", "DELETING"],
   empty: "No deployments yet. Make one: modelyard deployments create.",
-  hasEvents: true,
+  timeline: "deployments",
   name: deployment => deployment.name,
   acting: ({ status, desired }) => [status, desired],
   actions,

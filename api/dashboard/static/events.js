@@ -6,16 +6,19 @@ import { announce } from "./notices.js";
 const KEPT = 300;
 const TOLD = new Set(["READY", "FAILED", "RUNNING", "UNHEALTHY", "STOPPED", "LOST", "DELETED"]);
 const PAGES = {
-  image: "images", container: "containers", deployment: "deployments", node: "nodes",
+  image: "images", container: "containers", deployment: "deployments", node: "nodes", upload: "uploads",
+  registry: "registries", secret: "secrets", token: "tokens", user: "users", organisation: "organisations",
 };
 
 export class Events {
   #lines = []; // oldest first: { event } or { text }
   #progressing = new Map(); // record → kind → its line, until something else happens to it
   #views = new Set();
+  #followers = new Map(); // subject → listeners
 
   add(event, isNews) {
     const { name, status } = event.data ?? {};
+    for (const listener of this.#followers.get(event.subject) ?? []) listener(event);
     if (isNews && TOLD.has(status)) announce(`${event.resource} ${name ?? ""} is ${status}`);
     const known = this.#progressing.get(event.subject)?.get(event.kind);
     if (known) known.event = event;
@@ -30,10 +33,21 @@ export class Events {
     for (const view of this.#views) view.refresh();
   }
 
-  /** Draws into `list` what happens, to the record `subject` alone when it is given. */
-  show(list, subject = null) {
-    const view = new View(list, subject !== null, () => this.#lines.filter(
-      ({ event }) => subject === null || event?.subject === subject));
+  /** `listener` hears what happens to the record `subject` from now on. */
+  follow(subject, listener) {
+    if (!this.#followers.has(subject)) this.#followers.set(subject, new Set());
+    const listeners = this.#followers.get(subject).add(listener);
+    return {
+      close: () => {
+        listeners.delete(listener);
+        if (listeners.size === 0) this.#followers.delete(subject);
+      },
+    };
+  }
+
+  /** Draws into `list` what happens. */
+  show(list) {
+    const view = new View(list, () => this.#lines);
     this.#views.add(view);
     view.refresh();
     return { view, close: () => this.#views.delete(view) };
@@ -56,8 +70,8 @@ class View {
   isPaused = false;
   onHeld = () => {};
 
-  constructor(list, isOfOne, read) {
-    Object.assign(this, { list, isOfOne, read });
+  constructor(list, read) {
+    Object.assign(this, { list, read });
   }
 
   pause(isPaused) {
@@ -84,7 +98,7 @@ class View {
     for (const line of lines) {
       const before = this.#drawn.get(line);
       if (before && before.event === line.event) continue;
-      const element = line.event ? row(line.event, this.isOfOne) : make("li", { class: "remark" }, line.text);
+      const element = line.event ? row(line.event) : make("li", { class: "remark" }, line.text);
       if (before) before.element.replaceWith(element);
       else this.list.prepend(element);
       this.#drawn.set(line, { event: line.event, element });
@@ -92,13 +106,17 @@ class View {
   }
 }
 
-function row(event, isOfOne) {
-  const { name, status, reason, progress, upload } = event.data ?? {};
+/** How far it is, of an event that tells it. */
+export function progressOf({ kind, data }) {
+  return kind.endsWith("progressed") ? (data?.progress ?? data?.upload ?? data)?.percentage : undefined;
+}
+
+function row(event) {
+  const { name, status, reason } = event.data ?? {};
   const title = [event.actor, event.subject].filter(Boolean).join(" · ");
   const page = PAGES[event.resource];
-  const percentage = event.kind.endsWith("progressed")
-    ? (progress ?? upload ?? event.data)?.percentage : undefined;
-  const label = name && !isOfOne ? make("strong", {}, String(name)) : "";
+  const percentage = progressOf(event);
+  const label = name ? make("strong", {}, String(name)) : "";
   return make("li", { "data-sequence": event.sequence, title },
     clock(event.time), " ",
     make("span", { class: "kind" }, `${event.resource}.${event.kind}`), " ",

@@ -21,7 +21,7 @@ export const images = {
   filters: ["status"],
   statuses: ["PENDING", "UPLOADING", "VALIDATING", "READY", "FAILED"],
   empty: "No images yet. Add one by its reference in a registry.",
-  hasEvents: true,
+  timeline: "images",
   name: imageName,
   acting: ({ status }) => status,
   actions,

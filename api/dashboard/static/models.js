@@ -12,6 +12,7 @@ const oldestFirst = (one, other) => Date.parse(one.createdAt) - Date.parse(other
 
 export const models = {
   path: "models",
+  timeline: "models",
   title: "Models",
   empty: "No models yet. Make one: modelyard models create.",
   name: model => model.name,

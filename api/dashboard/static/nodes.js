@@ -11,7 +11,7 @@ export const nodes = {
   filters: ["status"],
   statuses: ["READY", "NOT_READY", "LOST"],
   empty: "No nodes yet. Start an agent beside a Docker Engine: modelyard agent.",
-  hasEvents: true,
+  timeline: "nodes",
   name: node => node.name,
   acting: ({ status, cordoned, drain }) => [status, cordoned, drain === null],
   actions,

@@ -2,6 +2,7 @@
 
 import { address, link, make, soft } from "./dom.js";
 import { Facts, Table, fill } from "./table.js";
+import { Timeline } from "./timeline.js";
 
 /** The first column of a list: the name, which leads to the record's page. */
 export const nameColumn = (title, path, key, read, more = () => []) => ({
@@ -66,11 +67,10 @@ export const recordPage = resource => context => {
   };
 };
 
-function happened({ own, events, may, id }, { hasEvents }) {
-  if (!hasEvents || !may("event:view")) return [];
-  const list = make("ol", { class: "events", tabindex: 0, "aria-labelledby": "happened" });
-  own(events.show(list, id));
-  return [make("section", {}, make("h3", { id: "happened" }, "Events"), list)];
+/** `timeline`: what paths of timelines call the resource, where it has such. */
+function happened({ own, events, may, id }, { timeline }) {
+  if (!timeline || !may("event:view")) return [];
+  return [own(new Timeline(timeline, id, events)).element];
 }
 
 function statuses({ path, statuses: known = [] }, query) {

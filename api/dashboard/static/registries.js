@@ -6,6 +6,7 @@ import { nameColumn } from "./pages.js";
 
 export const registries = {
   path: "registries",
+  timeline: "registries",
   title: "Registries",
   empty: "No registries yet. Enter one: modelyard registries add.",
   name: registry => registry.name || registry.id,

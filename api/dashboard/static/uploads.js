@@ -5,6 +5,7 @@ import { nameColumn, reasonText } from "./pages.js";
 
 export const uploads = {
   path: "uploads",
+  timeline: "uploads",
   title: "Uploads",
   empty: "No uploads. Send an archive: modelyard images push.",
   name: ({ name, id }) => name ?? id,
