@@ -259,7 +259,9 @@ class Deployment(Kind):
         self.client.call("PATCH", "/deployments", record.id, json=fields)
 
     def delete(self, record: Existing) -> None:
-        self.client.delete_deployment(record.id)
+        # While one of its replicas is left its image cannot go.
+        going = self.client.delete_deployment(record.id)
+        follow(self.client, "deployments", dict(going), until={"DELETED"})
 
 
 _CHOSEN = ("name", "restart")

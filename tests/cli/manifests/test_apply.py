@@ -123,6 +123,9 @@ def test_what_is_made_is_marked_and_values_of_secrets_come_from_elsewhere(
 def test_a_prune_deletes_what_this_set_made_and_nothing_else(
     yard: Yard, apply: Callable[..., Result]
 ) -> None:
+    # Its image cannot go before it is gone.
+    gone = {"uuid": ID, "status": "DELETED", "reason": None}
+    yard.says(f"DELETE /deployments/{ID}", gone)
     done = apply("", options="--prune --yes")
     assert done.stdout.splitlines() == ["- Deployment d", "- Image a"]
     assert changes(yard) == [(f"DELETE /deployments/{ID}", None), (f"DELETE /images/{ID}", None)]
