@@ -76,8 +76,10 @@ class RegistryPiece(Piece):
         log.unlink(missing_ok=True)
         collecting = Process(log)
         dry = ["--dry-run"] if is_dry_run else []
-        collecting.spawn([_binary(), "garbage-collect", *dry, str(self._config)])
         sizes = await asyncio.to_thread(blob_sizes, self._data)
+        # Nothing is waited for between its start and `try`: whoever is cancelled there would leave
+        # it running, while the registry takes pushes again.
+        collecting.spawn([_binary(), "garbage-collect", *dry, str(self._config)])
         try:
             await collecting.wait()
         finally:
