@@ -32,7 +32,7 @@ main() {
 
 context_modelyard() {
     (cd "$checkout" && cp -r --parents Dockerfile .dockerignore requirements.txt deploy/image \
-        schemas pipeline workers api cli "$1")
+        modelyard schemas pipeline workers api cli "$1")
     ln "$("$here/wheels.sh" "$checkout/requirements.txt")"/*.whl "$1"
     base=$(base_with_haproxy "$1") build MODELYARD_IMAGE modelyard:local "$1"
 }
