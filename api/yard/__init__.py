@@ -46,9 +46,9 @@ ROUTERS = (
     organisations.router,
     organisations.users,
     directory.router,
+    history.router,  # before the names of secrets: these may hold slashes
     secrets.router,
     webhooks.router,
-    history.router,
     audit.router,
 )
 

@@ -134,3 +134,13 @@ async def test_of_a_record_without_events_the_beginning_is_missing(owner: Owner)
 @pytest.mark.parametrize("collection", sorted(KINDS))
 async def test_every_resource_has_its_timelines(owner: Owner, collection: str) -> None:
     assert await owner.refusal(f"/{collection}/{new_id()}") == 404
+
+
+async def test_a_secret_has_one_although_names_of_secrets_may_hold_slashes(owner: Owner) -> None:
+    wanted = {"name": "mine", "secret_type": "registry"}
+    wanted |= {"data": {"server": "registry.test", "username": "ada", "password": "open sesame"}}
+    headers = await owner.tenant.headers(Role.MEMBER)
+    made = await owner.http.post("/secrets", headers=headers, json=wanted)
+    told = await owner.ask(f"/secrets/{made.json()['uuid']}")
+    assert [each["kind"] for each in told["events"]][:1] == ["created"]
+    assert "sesame" not in str(told)
