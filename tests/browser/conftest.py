@@ -26,7 +26,7 @@ from tests.support.systems.system import System, a_system
 
 ORG = "default"
 LIVE = "document.querySelector('#state').dataset.state === 'live'"
-ESCAPE = "\ue00c"
+ESCAPE, ENTER = "\ue00c", "\ue007"
 COUNTS = (
     "sh",
     "-c",

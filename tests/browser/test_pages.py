@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 from pipeline.adapters.bus.client import Bus
 from pipeline.adapters.store.readings import Readings, Source
 from pipeline.adapters.store.store import Store
 from pipeline.models.service import deployment_id, version_id
+from pipeline.records.idempotency import new_id
 from pipeline.records.kernel import now
 from schemas.container import ContainerSpec, Desired, Resources
 from schemas.deployment import AutoscalePolicy, Metric, Owner, ScalingLook, ScalingTarget
-from schemas.image import ImageSource
+from schemas.image import Build, BuildSpec, ContextSource, ImageSource
 from schemas.model import ModelVersion
-from schemas.states import ContainerStatus, DeploymentStatus, ImageStatus
-from tests.browser.conftest import ESCAPE, LIVE, ORG, Page, Yard, happen, store
+from schemas.states import (
+    BuildStatus,
+    ContainerStatus,
+    DeploymentStatus,
+    ImageStatus,
+    WebhookDeliveryStatus,
+)
+from schemas.webhook import Attempt, Webhook, WebhookDelivery
+from tests.browser.conftest import ENTER, ESCAPE, LIVE, ORG, Page, Yard, happen, store
 from tests.support import records as made
 from tests.support.http.browser import Browser
 
 LOADED = "!document.querySelector('#page').textContent.includes('Loading')"
 RUNNING = ContainerStatus.RUNNING
+TOO_WIDE = "const one = document.documentElement; return one.scrollWidth - one.clientWidth"
 PAGES = ("", "containers", "deployments", "models", "images", "uploads", "nodes", "registries")
 PAGES += ("secrets", "tokens", "organisations", "users", "events", "dead-letters")
+PAGES += ("builds", "webhooks", "audit", "search?q=a")
+POORLY_READ = (Path(__file__).parent / "contrast.js").read_text()
 
 
 async def test_every_page_fits_wide_and_narrow_and_dark_windows(page: Page) -> None:
@@ -38,16 +50,17 @@ async def test_every_page_fits_wide_and_narrow_and_dark_windows(page: Page) -> N
           .filter(one => one.id !== "confirm-yes" && !named(one)).map(one => one.outerHTML);
         """
     try:
-        for width in (1280, 400):
+        for width, scheme in ((1280, []), (400, dark)):
+            await browser.devtools("Emulation.setEmulatedMedia", features=scheme)
             window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800}
             await browser.devtools("Emulation.setDeviceMetricsOverride", **window)
             for address in (*PAGES, f"nodes/{node}"):
                 await page.visit(address)
                 await browser.until(LOADED)
-                wide = await browser.run("return document.documentElement.scrollWidth")
-                assert (address, wide) == (address, width)
+                wide = await browser.run(TOO_WIDE)
+                assert (address, wide) == (address, 0)
                 assert not await browser.run(nameless)
-        await browser.devtools("Emulation.setEmulatedMedia", features=dark)
+                assert (address, await browser.run(POORLY_READ)) == (address, [])
         assert await browser.run("return getComputedStyle(document.body).backgroundColor") != light
     finally:
         await browser.devtools("Emulation.clearDeviceMetricsOverride")
@@ -95,7 +108,9 @@ async def test_a_deployment_has_a_page(page: Page, yard: Yard) -> None:
     target = ScalingTarget(metric=Metric.LATENCY, value=200, percentile=95)
     last = ScalingLook(at=now(), replicas=2, why="latency p95 is 300, its target 200")
     down |= {"autoscale": AutoscalePolicy(targets=[target]), "scaling": last}
-    await store(yard, made.deployment(org=ORG, at=now(), name="answers", **down))
+    down |= {"template": made.template(2), "history": [made.template(1)]}
+    image = made.image(org=ORG, at=now(), uuid="image-1", status=ImageStatus.READY)
+    await store(yard, image, made.deployment(org=ORG, at=now(), name="answers", **down))
     await page.browser.click(f"{await page.row('deployments', 'answers')} th a")
     await page.browser.until("document.querySelector('#record')?.dataset.status === 'SCALED_DOWN'")
     assert "0 of 2 ready" in await page.browser.text("#record")
@@ -104,9 +119,108 @@ async def test_a_deployment_has_a_page(page: Page, yard: Yard) -> None:
     await page.browser.until("document.querySelector('#scaling li')")
     assert "latency p95 is unknown, its target 200" in await page.browser.text("#scaling")
     assert "Start" in await page.browser.text("#page .bar")
+    await page.press_button("#page .bar", "Edit")
+    await page.browser.until("document.querySelector('.ask[open]')")
+    await page.browser.run("document.querySelector('.ask [name=min_replicas]').value = '11'")
+    await page.browser.click(".ask [type=submit]")
+    await page.browser.until("document.querySelector('.ask .problems').textContent")
+    await page.browser.run("document.querySelector('.ask [name=min_replicas]').value = '1'")
+    await page.browser.click(".ask [type=submit]")
+    await page.browser.until("!document.querySelector('.ask')")
+    await page.browser.until("document.querySelector('#record').innerText.includes('1 to 10')")
+    await page.press_button("#page .bar", "Roll back")
+    await page.browser.click(".ask [type=submit]")
+    await page.browser.until("document.querySelector('#record').innerText.includes('number 1,')")
     await page.press_button("#page .bar", "Delete")
     assert "answers" in await page.browser.text("#confirm-text")
     await page.browser.press(ESCAPE)
+
+
+async def test_the_number_of_replicas_is_asked_for(page: Page, yard: Yard) -> None:
+    at = now()
+    none: dict[str, Any] = {"status": DeploymentStatus.SCALED_DOWN, "replicas": 0}
+    scaled = made.deployment(org=ORG, at=at, name="scales", max_replicas=3, **none)
+    await store(yard, scaled)
+    await page.visit(f"deployments/{scaled.uuid}")
+    await page.press_button("#page .bar", "Scale")
+    await page.browser.run("document.querySelector('.ask [name=replicas]').value = '2'")
+    await page.browser.click(".ask [type=submit]")
+    await page.browser.until("document.querySelector('#record').innerText.includes('of 2 ready')")
+    assert "scaled" in await page.browser.text("#timeline")
+    await yard.system.call(yard.api, "DELETE", f"/deployments/{scaled.uuid}")
+
+
+async def test_a_webhook_shows_what_it_sent_and_can_be_switched_off(page: Page, yard: Yard) -> None:
+    at = now()
+    given: dict[str, Any] = {"org": ORG, "created_at": at, "updated_at": at}
+    hook = Webhook(
+        uuid=new_id(),
+        name="<i>ci</i>",
+        url="http://hooks.test/",
+        after=0,
+        **given,
+        resources=["image"],
+        kinds=["ready"],
+    )
+    lost = WebhookDelivery(
+        uuid=new_id(),
+        webhook=hook.uuid,
+        about="image/i1",
+        kind="ready",
+        sequence=1,
+        body="{}",
+        status=WebhookDeliveryStatus.DEAD,
+        tries=9,
+        **given,
+        attempts=[Attempt(at=at, status=503, error="refused", milliseconds=12)],
+    )
+    await store(yard, hook, lost)
+    await page.browser.click(f"{await page.row('webhooks', hook.name)} th a")
+    await page.browser.until("document.querySelector('#deliveries tbody tr')")
+    assert "9 attempts" in await page.browser.text("#deliveries")
+    await page.press_button("#deliveries", "Send again")
+    await page.browser.until("document.querySelector('#deliveries').innerText.includes('PENDING')")
+    await page.press_button("#page .bar", "Disable")
+    await page.browser.click("#confirm-yes")
+    await page.browser.until("document.querySelector('#record').dataset.status === 'DISABLED'")
+    await page.visit("audit")
+    done = "document.querySelector('#audit').innerText.includes(arguments[0])"
+    await page.browser.until(done, hook.name)
+    await page.press_button("#audit", hook.name)
+    await page.browser.until("document.querySelector('#record')?.dataset.status === 'DISABLED'")
+    assert not await page.browser.complaints()
+
+
+async def test_all_is_searched_by_one_field_from_the_keyboard(page: Page, yard: Yard) -> None:
+    image = made.image(org=ORG, at=now(), name="pin", reference="registry.test/Needle:1")
+    build = Build(
+        uuid=new_id(),
+        org=ORG,
+        created_at=now(),
+        updated_at=now(),
+        name="needle",
+        node="n1",
+        node_name="node-1",
+        spec=BuildSpec(name="needle"),
+        source=ContextSource.UPLOAD,
+        status=BuildStatus.FAILED,
+        reason="no such base",
+    )
+    await store(yard, image, build)
+    browser = page.browser
+    await browser.press("/")
+    for letter in "needle":
+        await browser.press(letter)
+    found = "[...document.querySelectorAll('#results a')].map(one => one.textContent).join()"
+    await browser.until(f"{found} === 'pin,needle'")
+    assert await browser.run("return document.activeElement.id") == "search"
+    await browser.press(ENTER)
+    await browser.until("document.activeElement.closest('#results')")
+    await browser.press(ENTER)
+    await browser.until(f"location.hash === '#/images/{image.uuid}'")
+    await page.visit(f"builds/{build.uuid}")
+    await browser.until("document.querySelector('#record').innerText.includes('no such base')")
+    assert not await browser.complaints()
 
 
 async def test_what_follows_a_version_is_not_offered_to_be_changed(page: Page, yard: Yard) -> None:
@@ -171,7 +285,6 @@ async def test_nobody_is_offered_what_he_may_not_do(browser: Browser, yard: Yard
     issued = await yard.system.http.post(f"{yard.url}yard/v1/tokens", json=wanted)
     await store(yard, made.container(org=ORG, at=now(), name="seen", status=RUNNING))
     page = await Page.open(browser, yard, issued.json()["token"])
-    buttons = "return [...document.querySelectorAll('#page button:not([hidden])')].map(e => e.id)"
     for section in PAGES[1:]:
         await page.visit(section)
         await browser.until(LOADED)

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { age, badge, code, link, make, pairs, plural, soft } from "./dom.js";
+import { edit, rollBack, scale } from "./changing.js";
 import { doing } from "./notices.js";
 import { nameColumn, reasonText } from "./pages.js";
 import { Scaling, lastInWords, ruleInWords } from "./scaling.js";
@@ -14,7 +15,7 @@ export const deployments = {
   empty: "No deployments yet. Make one: modelyard deployments create.",
   timeline: "deployments",
   name: deployment => deployment.name,
-  acting: ({ status, desired }) => [status, desired],
+  acting: ({ status, desired, revision }) => [status, desired, revision],
   actions,
   columns: () => [
     nameColumn("Deployment", "deployments", "uuid", ({ name, reason }) => [name, reason],
@@ -56,16 +57,27 @@ const showReplicas = ([ready, wanted, least, most]) => [
   make("div", {}, `${ready} of ${wanted} ready`), least === most ? "" : soft(`${least} to ${most}`),
 ];
 
+const isAutomatic = ({ autoscale: rule }) =>
+  Boolean(rule) && rule.targets.length + rule.schedules.length > 0;
+
 function actions(deployment, collection, { may, id }) {
   const { uuid, name, desired, status, owner } = deployment;
   // One with an owner follows the version of a model, where it is shut down.
   if (owner || desired === "DELETED" || status === "DELETED") return [];
   const path = `deployments/${uuid}`;
   const put = async (way, method = "POST") => collection.put(await call(`${path}${way}`, { method }));
+  // A template is replaced as a whole: of two who do that at once, the second one is told.
+  const change = async (way, body, method = "POST") => collection.put(await call(`${path}${way}`, {
+    method, body, headers: body.template ? { "If-Match": `"${deployment.revision}"` } : {},
+  }));
   const isUp = desired === "RUNNING";
   return [
     !isUp && may("deployment:write") ? doing("Start", () => put("/start")) : "",
     id && isUp && may("deployment:write") ? doing("Restart", () => put("/restart")) : "",
+    id && isUp && !isAutomatic(deployment) && may("deployment:write") ? doing("Scale", () => scale(deployment, change)) : "",
+    id && may("deployment:write") ? doing("Edit", () => edit(deployment, change)) : "",
+    id && deployment.history.length && may("deployment:write")
+      ? doing("Roll back", () => rollBack(deployment, change)) : "",
     isUp && may("deployment:write") ? doing("Stop", () => put("/stop"), {
       title: "Stop deployment?", text: `All ${plural(deployment.replicas, "replica")} of ${name} will end.`,
     }) : "",

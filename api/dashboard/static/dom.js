@@ -28,9 +28,10 @@ export const soft = (text, tag = "div") => make(tag, { class: "soft" }, text);
 /** How often each status asks for attention; what is not named here is work under way. */
 const TONES = {
   READY: "good", RUNNING: "good", DEPLOYED: "good", LOADED: "good", COMPLETED: "good",
+  ACTIVE: "good", DELIVERED: "good", DONE: "good",
   FAILED: "bad", LOST: "bad", DEAD: "bad", error: "bad",
   UNHEALTHY: "warn", RESTARTING: "warn", NOT_READY: "warn", DEGRADED: "warn", warning: "warn",
-  STOPPED: "idle", SCALED_DOWN: "idle", DELETED: "idle", info: "idle",
+  STOPPED: "idle", DISABLED: "idle", SCALED_DOWN: "idle", DELETED: "idle", info: "idle",
 };
 
 export const badge = (status, text = status) =>

@@ -5,9 +5,11 @@ import { announce } from "./notices.js";
 
 const KEPT = 300;
 const TOLD = new Set(["READY", "FAILED", "RUNNING", "UNHEALTHY", "STOPPED", "LOST", "DELETED"]);
-const PAGES = {
+/** Where the page of a record is, by its resource. */
+export const PAGES = {
   image: "images", container: "containers", deployment: "deployments", node: "nodes", upload: "uploads",
   registry: "registries", secret: "secrets", token: "tokens", user: "users", organisation: "organisations",
+  webhook: "webhooks", build: "builds",
 };
 
 export class Events {

@@ -123,7 +123,8 @@ const text = (data, name) => (data.get(name) ?? "").trim();
 const lines = (data, name) =>
   (data.get(name) ?? "").split(/\r?\n/).filter(line => line.trim() !== "");
 
-function pair(line) {
+/** `NAME=value` as both; throws what a form shows. */
+export function pair(line) {
   const at = line.indexOf("=");
   if (at < 1) throw refusal("env", `“${line}” is not NAME=value.`);
   return [line.slice(0, at).trim(), line.slice(at + 1)];

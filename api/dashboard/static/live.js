@@ -22,6 +22,11 @@ const KINDS = {
   // Events of those of other organisations are theirs.
   organisations: { resource: "organisation", isPolled: true },
   users: { resource: "user", isPolled: true },
+  builds: { resource: "build" },
+  webhooks: { resource: "webhook" },
+  // Events tell of webhooks, not of what these send.
+  deliveries: { isPolled: true },
+  audit: { isPolled: true, key: "id", order: byMoment("time") },
   "dead-letters": {
     isPolled: true, key: "id", order: (one, other) => Number(other.id) - Number(one.id),
   },

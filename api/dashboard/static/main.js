@@ -1,6 +1,8 @@
 // The page put together: token, pages, feed.
 
 import { secrets, tokens } from "./access.js";
+import { audit } from "./audit.js";
+import { builds } from "./builds.js";
 import { call, token, whenUnauthorised } from "./api.js";
 import { containers, logsPage } from "./containers.js";
 import { deployments } from "./deployments.js";
@@ -19,15 +21,17 @@ import { organisations, users } from "./organisations.js";
 import { listPage, recordPage } from "./pages.js";
 import { registries } from "./registries.js";
 import { Router } from "./router.js";
+import { searchPage, wireSearch } from "./search.js";
 import { uploads } from "./uploads.js";
+import { webhooks } from "./webhooks.js";
 
 const RETRY_MS = 3000;
 
 const ROUTES = { "": overviewPage, events: eventsPage, "containers/*/logs": logsPage,
-  "models/*/versions/*": versionPage };
+  "models/*/versions/*": versionPage, audit: listPage(audit), search: searchPage };
 for (const resource of [
-  containers, deployments, models, images, uploads, nodes, registries, secrets, tokens, organisations,
-  users, letters,
+  containers, deployments, models, images, builds, uploads, nodes, registries, secrets, webhooks, tokens,
+  organisations, users, letters,
 ]) {
   ROUTES[resource.path] = listPage(resource);
   ROUTES[`${resource.path}/*`] = recordPage(resource);
@@ -111,6 +115,7 @@ function knock() {
 }
 
 wireDialogs();
+wireSearch();
 find("gate-form").addEventListener("submit", event => {
   event.preventDefault();
   const given = find("token").value.trim();

@@ -53,24 +53,28 @@ const state = ({ status, cordoned, drain }) =>
 const showState = ([status, closed]) => [badge(status), closed ? soft(closed) : ""];
 
 const showEach = all => (all.length === 0 ? "" : make("details", {}, make("summary", {}, "Each"),
-  make("ul", { class: "findings" }, ...all.map(({ uuid, state: now, model }) =>
-    make("li", {}, make("code", {}, uuid), ` ${model}: ${now}`)))));
+  make("ul", { class: "findings" }, ...all.map(({ uuid, state: now, model, memory, compute }) =>
+    make("li", {}, make("code", {}, uuid), ` ${model}, ${bytes(memory)}, compute ${compute}: ${now}`)))));
 
 const gpus = node => {
   const held = new Set(node.held);
-  return node.inventory.gpus.map(({ uuid, model, healthy, fault, simulated }) =>
-    ({ uuid, model, simulated, fault, state: !healthy ? "bad" : held.has(uuid) ? "held" : "free" }));
+  return node.inventory.gpus.map(({
+    uuid, model, healthy, fault, simulated, memory_bytes: memory, compute_capability: compute,
+  }) => ({
+    uuid, model, simulated, fault, memory, compute, state: !healthy ? "bad" : held.has(uuid) ? "held" : "free",
+  }));
 };
 
 function showGpus(all) {
   if (all.length === 0) return [make("span", { class: "soft" }, "none")];
   const held = all.filter(gpu => gpu.state === "held").length;
+  const free = all.filter(gpu => gpu.state === "free").length;
   const faults = all.filter(gpu => gpu.state === "bad");
   const isSimulated = all.some(gpu => gpu.simulated);
   const squares = all.map(({ state, uuid, fault }) =>
     make("span", { class: `gpu ${state}`, title: `${uuid}: ${fault ?? state}` }));
   return [
-    make("div", {}, make("strong", {}, `${held} of ${all.length}`), " held ",
+    make("div", {}, make("strong", {}, `${held} of ${all.length}`), ` held, ${free} free `,
       isSimulated ? make("span", { class: "badge idle" }, "simulated") : ""),
     make("div", { class: "gpus", "aria-hidden": "true" }, ...squares),
     soft([...new Set(all.map(gpu => gpu.model))].join(", ")),

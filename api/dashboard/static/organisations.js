@@ -9,7 +9,6 @@ export const organisations = {
   path: "organisations",
   title: "Organisations",
   empty: "No organisations.",
-  timeline: "organisations",
   name: organisation => organisation.name,
   acting: ({ status }) => [status],
   actions: ({ uuid, slug }, collection, { may }) => (may("organisation:write") ? [
@@ -47,7 +46,6 @@ const usersOf = slug => make("a", { href: address(["users"], { org: slug }) }, "
 
 export const users = {
   path: "users",
-  timeline: "users",
   title: "Users",
   filters: ["org"],
   empty: "No users yet. Make one: modelyard users create.",

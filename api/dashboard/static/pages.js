@@ -84,8 +84,10 @@ function statuses({ path, statuses: known = [] }, query) {
   return [make("label", { class: "filter" }, "Show ", select)];
 }
 
-function narrowed({ path }, { node, image }, context) {
-  if (!node && !image) return [];
-  const which = node ? `on node ${context.node(node)?.name ?? node} ` : `of image ${image} `;
-  return [soft(which, "span"), link([path], "Show all")];
+function narrowed({ path }, query, context) {
+  const asked = Object.entries(query).filter(([name, value]) => value && name !== "status");
+  if (asked.length === 0) return [];
+  const which = asked.map(([name, value]) =>
+    (name === "node" ? `on node ${context.node(value)?.name ?? value}` : `of ${name} ${value}`));
+  return [soft(`${which.join(", ")} `, "span"), link([path], "Show all")];
 }

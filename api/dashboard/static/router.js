@@ -40,7 +40,7 @@ export class Router {
     this.#mark(steps[0] ?? "");
     // Whoever only narrows a list stays where he is; the first page is no step at all.
     if (this.#shown !== null && this.#shown !== path) {
-      find("heading").focus();
+      if (document.activeElement !== find("search")) find("heading").focus(); // he goes on typing
       scrollTo(0, 0);
     }
     this.#shown = path;

@@ -70,7 +70,7 @@ class Browser:
         return await self._send("POST", f"{self._session}/execute/sync", **body)
 
     async def until(self, expression: str, *arguments: Any, timeout_s: float = 15) -> None:
-        """Raises AssertionError, with what the page says, when it stays false."""
+        """Raises AssertionError, with what page and console say, when it stays false."""
 
         async def holds() -> bool:
             return bool(await self.run(f"return {expression}", *arguments))
@@ -78,8 +78,10 @@ class Browser:
         try:
             await eventually(holds, timeout_s=timeout_s)
         except AssertionError as error:
-            seen = await self.text("body")
-            raise AssertionError(f"never true: {expression} {arguments}; seen: {seen}") from error
+            seen, said = await self.text("body"), await self.complaints()
+            raise AssertionError(
+                f"never true: {expression} {arguments}; seen: {seen}; console: {said}"
+            ) from error
 
     async def text(self, css: str) -> str:
         """As a reader sees it."""
