@@ -25,7 +25,7 @@ from cli.commands import (
     stack,
     webhooks,
 )
-from cli.commands.access import contexts
+from cli.commands.access import broker, contexts
 from cli.commands.history import audit
 from cli.commands.registries import catalog, directory, secrets
 from cli.console import FAILED, USAGE, add_formats, echo, err
@@ -125,6 +125,7 @@ app.command(rich_help_panel=USE_IT)(history.timeline)
 app.command(rich_help_panel=USE_IT)(history.watch)
 app.command(rich_help_panel=USE_IT)(audit.audit)
 images.app.command("build")(builds.build)
+access.app.command()(broker.nats)
 app.command(rich_help_panel=USE_IT)(manifests.apply)
 app.command(rich_help_panel=USE_IT)(manifests.export)
 app.command(rich_help_panel=USE_IT)(nodes.top)

@@ -139,11 +139,21 @@ def _account(org: str) -> str:
     return f"ORG_{topology.token(org)}"
 
 
+def may_publish(org: str) -> list[str]:
+    """Commands of the organisation, and what its reader of past events takes."""
+    return [_commands(org), *_reads(org)]
+
+
+def may_subscribe(org: str) -> list[str]:
+    """Its events as they happen, and answers."""
+    return [_events(org), f"{inbox_prefix(org)}.>"]
+
+
 def _org_account(org: str, password: str) -> dict[str, Any]:
     events = _events(org)
     permissions = {
-        "publish": {"allow": [_commands(org), *_reads(org)]},
-        "subscribe": {"allow": [events, f"{inbox_prefix(org)}.>"]},
+        "publish": {"allow": may_publish(org)},
+        "subscribe": {"allow": may_subscribe(org)},
     }
     calls = [{"service": {"account": SYSTEM_ACCOUNT, "subject": call}} for call in _reads(org)]
     asked = {"account": SYSTEM_ACCOUNT, "subject": _asked(org)}
