@@ -13,6 +13,7 @@ from typing import Any, cast
 from faststream.specification import AsyncAPI
 
 from pipeline.bootstrap.control_plane import Services
+from schemas.events import KINDS
 from schemas.message import CONTENT_TYPE, SPEC_VERSION, EventData, Rejection
 from workers.broker import YardBroker
 from workers.control_plane import stages
@@ -123,6 +124,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         tokens = [part[1:-1] for part in channel["address"].split(".") if part.startswith("{")]
         channel["parameters"] = {token: {"description": PARAMETERS[token]} for token in tokens}
         channel.pop("bindings", None)
+    document["channels"]["events"]["x-kinds"] = {name: list(kinds) for name, kinds in KINDS.items()}
     for server in document["servers"].values():
         server["protocolVersion"] = "1.3"
     return document

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from api.app import create
 from api.operations.openapi import PLACE, describe, written
 from pipeline import settings
-from tests.support import client_code
+from tests.support import client_code, event_tables
 from tests.support.sources import ROOT
 
 
@@ -43,6 +43,9 @@ if __name__ == "__main__":
     page = ROOT / "docs" / "settings.md"
     head = page.read_text().partition("\n| Variable")[0].rstrip()
     page.write_text(f"{head}\n\n{settings_table()}")
+    page = ROOT / "docs" / "events.md"
+    head = page.read_text().partition(event_tables.BEGIN)[0]
+    page.write_text(f"{head}{event_tables.BEGIN}\n\n{event_tables.event_tables()}")
     document = describe(create(settings.Settings()))
     PLACE.write_text(written(document))
     client_code.write(document)
