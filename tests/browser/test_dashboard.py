@@ -42,6 +42,20 @@ async def test_a_token_in_the_address_is_taken_out_of_it(browser: Browser, yard:
     assert not await browser.complaints()
 
 
+async def test_a_page_of_which_a_part_did_not_arrive_comes_back(
+    browser: Browser, yard: Yard
+) -> None:
+    await browser.devtools("Network.enable")
+    await browser.devtools("Network.setBlockedURLs", urls=["*/feed.js"])
+    try:
+        await browser.go(f"{yard.url}#token={yard.token}")
+        assert not await browser.run(f"return {LIVE}")
+    finally:
+        await browser.devtools("Network.setBlockedURLs", urls=[])
+        await browser.devtools("Network.disable")
+    await browser.until(LIVE)
+
+
 async def test_a_submitted_image_becomes_ready_without_a_reload(
     page: Page, yard: Yard, counting: str
 ) -> None:

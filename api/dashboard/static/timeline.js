@@ -6,6 +6,7 @@ import { progressOf } from "./events.js";
 
 const PAGE = 1000;
 const MOST_PAGES = 5;
+const RETRY_MS = 3000;
 const MOST_LINES = 500;
 
 export class Timeline {
@@ -33,22 +34,31 @@ export class Timeline {
   }
 
   async #read() {
-    try {
-      let cursor = null;
-      let pages = 0;
-      do {
-        const part = await call(this.path, { query: { limit: PAGE, cursor } });
-        this.#events.push(...part.events);
-        this.#complete = part.complete;
-        cursor = part.next;
-      } while (cursor !== null && ++pages < MOST_PAGES && !this.#isClosed);
-      this.#isRead = true;
-      for (const event of this.#early.splice(0)) this.#hear(event);
-      this.#draw();
-    } catch (error) {
-      this.element.hidden = error.status === 404; // the page says that there is no such record
-      this.#summary.textContent = error.message;
+    while (!this.#isRead && !this.#isClosed) {
+      try {
+        await this.#readAll();
+      } catch (error) {
+        this.element.hidden = error.status === 404; // the page says that there is no such record
+        this.#summary.textContent = error.message;
+        if (error.status >= 400 && error.status < 500) return;
+        await new Promise(resolve => setTimeout(resolve, RETRY_MS));
+      }
     }
+  }
+
+  async #readAll() {
+    this.#events = [];
+    let cursor = null;
+    let pages = 0;
+    do {
+      const part = await call(this.path, { query: { limit: PAGE, cursor } });
+      this.#events.push(...part.events);
+      this.#complete = part.complete;
+      cursor = part.next;
+    } while (cursor !== null && ++pages < MOST_PAGES && !this.#isClosed);
+    this.#isRead = true;
+    for (const event of this.#early.splice(0)) this.#hear(event);
+    this.#draw();
   }
 
   #hear(event) {
