@@ -18,7 +18,7 @@ const upload = new Upload(createReadStream(asked.file), {
   headers: { Authorization: `Bearer ${asked.token}` },
   metadata: asked.metadata,
   chunkSize: asked.chunk,
-  retryDelays: [0, 200, 500, 1000, 2000, 4000, 4000, 4000],
+  retryDelays: [0, 200, 500, 1000, 2000, ...Array(12).fill(4000)],
   urlStorage: new FileUrlStorage(asked.storage),
   storeFingerprintForResuming: true,
   async onBeforeRequest(request) {

@@ -39,6 +39,6 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             del case.headers[header.name]
 
 
-@schemathesis.serializer("application/offset+octet-stream")
+@schemathesis.serializer("application/offset+octet-stream", "application/x-tar", "application/gzip")
 def octets(context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()

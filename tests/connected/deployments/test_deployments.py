@@ -195,10 +195,12 @@ async def test_a_replica_killed_under_load_costs_at_most_what_is_under_way_on_it
     async with Load(yard, made["endpoint"]) as load:
         await eventually(lambda: load.answered > 20)
         async with DockerEngine.open(yard.system.docker_host) as engine:
+            under_way = load.unanswered
             await engine.stop(first["engine_id"], grace_s=0)
+            under_way = max(under_way, load.unanswered)
         answered = load.answered
         await eventually(lambda: load.answered > answered + 50)
-    assert len(load.failed) <= 2, load.failed
+    assert len(load.failed) <= max(2, under_way), load.failed
     await yard.deleted(made)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from httpx import AsyncClient
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
@@ -16,11 +15,11 @@ from pipeline import topology
 from pipeline.bootstrap.control_plane import Services as Yard
 from pipeline.records.kernel import Change, now
 from pipeline.records.messages import event
-from pipeline.telemetry import recording
 from schemas.access import Role
 from schemas.image import Image
 from schemas.message import Message
 from tests.support.tenants import Tenant
+from tests.support.tracing import recorded_spans
 from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,12 +30,8 @@ NOWHERE = "127.0.0.1:9/team/none:1"
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with recording(provider):
+    with recorded_spans() as exporter:
         yield exporter
-    provider.shutdown()
 
 
 def of_trace(exporter: InMemorySpanExporter, trace: str) -> Sequence[ReadableSpan]:

@@ -184,7 +184,8 @@ async def test_a_stop_that_comes_after_the_deletion_changes_nothing(rig: NodeRig
     await rig.hand_over()
     deleted = await rig.record(container)
     assert deleted.status is Status.DELETED
-    assert await rig.containers.stop(rig.caller, container.uuid) == deleted
+    stopped = await rig.containers.stop(rig.caller, container.uuid)
+    assert (stopped.status, stopped.revision) == (Status.DELETED, deleted.revision)
 
 
 def base(image: Image) -> ContainerSpec:

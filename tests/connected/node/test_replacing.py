@@ -99,8 +99,10 @@ async def test_the_old_one_runs_again_when_the_new_one_cannot_be_had_any_more(ri
         await rig.carry_out(verb, order, last_try=True)
         failed = await rig.record(new)
         assert (failed.status, failed.failure is None) == (Status.FAILED, False)
+        # Until its agent has looked, its record says of it what was before.
+        await eventually(lambda: rig.world.only().status == "running")
         back = await rig.until(old, Status.RUNNING)
     assert back.engine_id == old.engine_id
     made = rig.world.only()
-    assert (made.name, made.status, made.id) == ("svc", "running", old.engine_id)
+    assert (made.name, made.id) == ("svc", old.engine_id)
     assert (await rig.node()).leases[old.uuid].gpus == old.gpus

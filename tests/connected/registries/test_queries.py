@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -362,14 +361,13 @@ async def test_a_hostile_expression_is_ended_and_delays_nobody(
     id = await door.create(tags=["mine"])
     hostile = asyncio.gather(*(other.query(HOSTILE) for _ in range(6)))
     await asyncio.sleep(0)
-    slowest = 0.0
+    rounds = 0
     while not hostile.done():
-        began = time.perf_counter()
         assert await door.found({TAGS: "mine"}) == [id]
         await door.get(id)
         await door.updated(id, {"$inc": {f"{META}.n": 1}})
-        slowest = max(slowest, time.perf_counter() - began)
+        rounds += 1
         await asyncio.sleep(0.02)
     statuses = {answer.status_code for answer in await hostile}
     assert statuses <= {200, 400}
-    assert slowest < 1
+    assert rounds >= 3, "others go on meanwhile"

@@ -22,7 +22,7 @@ Launch = Callable[..., Awaitable[str]]
 async def inspect_until(
     engine: DockerEngine, id: str, true: Callable[[EngineContainer], bool]
 ) -> EngineContainer:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             found = await engine.inspect(id)
             if found is not None and true(found):
@@ -40,7 +40,7 @@ async def events_until(
 ) -> list[EngineEvent]:
     seen: list[EngineEvent] = []
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(60),
         aclosing(engine.events(since=since, labels={"test.run": run})) as events,
     ):
         async for event in events:
