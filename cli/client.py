@@ -105,14 +105,17 @@ class Client(Operations):
             found = self.call("GET", f"/{kind}/find", params={"called": name})
         return str(found["uuid"])
 
-    def patient_get(self, path: str) -> dict[str, Any]:
-        """The record at `path`, read through the short absences of a server that restarts.
+    def patient_get(self, path: str, gone: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The record at `path`, read through the short absences of a server that restarts; `gone`
+        where there is none any more.
 
         Exits when the server refuses, or stays away as for events.
         """
         for attempt in range(RECONNECTIONS):
             try:
                 answer = self.http.get(f"{self._root}{path}")
+                if answer.status_code == httpx.codes.NOT_FOUND and gone is not None:
+                    return gone
                 if answer.status_code not in AWAY:
                     self.require(answer)
                     return self.decode(answer)

@@ -51,10 +51,12 @@ def follow(
     """
     if has_settled(record, until):
         return record
+    # Some kinds of records are not shown any more once they are deleted.
+    gone = {**record, "status": "DELETED"} if "DELETED" in until else None
     with drawn(record["status"], silent=each is not None) as draw:
         told = _told(client, record["uuid"], each) if timeout_s is None else _ticks(timeout_s)
         for data in told:
-            current = client.patient_get(f"/{path}/{record['uuid']}")
+            current = client.patient_get(f"/{path}/{record['uuid']}", gone)
             data = current if timeout_s is not None else data
             # What is over is at no percentage of anything.
             progress = None if data.get("status") in until else data.get("progress")
@@ -63,7 +65,7 @@ def follow(
                 look(current)
             if has_settled(current, until):
                 return current
-    return client.patient_get(f"/{path}/{record['uuid']}")
+    return client.patient_get(f"/{path}/{record['uuid']}", gone)
 
 
 def has_settled(record: dict[str, Any], until: set[str]) -> bool:

@@ -333,7 +333,8 @@ def attempt(stream: str, message: str) -> str:
 
 def events_of(org: str | None, *about: str) -> str:
     """Filter on the event stream; None is every organisation. `about`: resource and id."""
-    return ".".join(("yard.evt", *map(token, (org, *about) if org else ()), ">"))
+    parts = () if org is None else (org, *about)
+    return ".".join(("yard.evt", *map(token, parts), ">"))
 
 
 def is_skipped(plan: StagePlan, subject: str) -> bool:
